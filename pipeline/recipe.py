@@ -1,0 +1,236 @@
+"""The recipe: every choice that makes a model, as a TOML file whose defaults stand here.
+
+A recipe file names only what it changes. `load` reports every bad key at once, with its path and the nearest valid
+name; `dumps` writes the resolved recipe with every key, which loads again to the same recipe.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pipeline.errors import UsageError
+
+
+def _key(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    return field(default=default, metadata={"text": text, "choices": choices, "least": least, "most": most})
+
+
+@dataclass(frozen=True)
+class DataKeys:
+    """[data]: where the examples come from, when `--data` does not say."""
+
+    source: str = _key("", "a prepared data set's folder, or the name of a set `pipeline data fetch` knows")
+
+
+@dataclass(frozen=True)
+class TokenizerKeys:
+    """[tokenizer]: how text becomes token ids; unused for features."""
+
+    level: str = _key("word", "what a token is", choices=("word", "character"))
+    lowercase: bool = _key(True, "fold case before looking words up")
+    max_tokens: int = _key(256, "tokens kept of each text; the rest is cut", least=1, most=100_000)
+    max_vocabulary: int = _key(30_000, "most frequent tokens kept", least=1, most=2_000_000)
+    min_count: int = _key(2, "a token must occur this often in the training split", least=1)
+
+
+@dataclass(frozen=True)
+class ModelKeys:
+    """[model]: the classifier's shape."""
+
+    embedding_size: int = _key(128, "numbers in a token's vector; unused for features", least=1, most=4096)
+    hidden_size: int = _key(128, "units of the LSTM in each direction", least=1, most=4096)
+    layers: int = _key(1, "stacked LSTM layers", least=1, most=4)
+    bidirectional: bool = _key(True, "read each sequence in both directions")
+    pooling: str = _key("max", "how the steps become one vector", choices=("max", "mean", "last"))
+    dropout: float = _key(0.5, "share of embedding, between-layer and pooled values dropped in training", least=0, most=0.95)
+
+
+@dataclass(frozen=True)
+class TrainKeys:
+    """[train]: the optimisation."""
+
+    epochs: int = _key(10, "passes over the training split, at most", least=1)
+    batch_size: int = _key(64, "sequences in a batch", least=1)
+    optimizer: str = _key("adamw", "", choices=("adam", "adamw", "rmsprop", "sgd"))
+    learning_rate: float = _key(2e-3, "", least=0)
+    weight_decay: float = _key(0.0, "", least=0)
+    momentum: float = _key(0.9, "of SGD and RMSprop; unused by Adam", least=0, most=1)
+    clip_norm: float = _key(1.0, "gradients are scaled down to this norm", least=0)
+    patience: int = _key(2, "epochs without a better validation loss before training stops", least=1)
+    seed: int = _key(0, "of initial weights, dropout and the order of batches", least=0)
+
+
+@dataclass(frozen=True)
+class PublishKeys:
+    """[publish]: how the model is served."""
+
+    name: str = _key("", "the model's name in the repository; the data set's name by default")
+    max_batch_size: int = _key(64, "rows Triton may put into one batch", least=1, most=65_536)
+    max_queue_delay_microseconds: int = _key(0, "how long Triton may hold a request to fill a batch", least=0)
+    max_queue_size: int = _key(1024, "requests that may wait; more are answered UNAVAILABLE (0: no limit)", least=0)
+    instances: int = _key(1, "copies of the model that work at once", least=1)
+    threads: int = _key(0, "threads of each copy (0: one for each processor)", least=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice that makes a model."""
+
+    data: DataKeys = field(default_factory=DataKeys)
+    tokenizer: TokenizerKeys = field(default_factory=TokenizerKeys)
+    model: ModelKeys = field(default_factory=ModelKeys)
+    train: TrainKeys = field(default_factory=TrainKeys)
+    publish: PublishKeys = field(default_factory=PublishKeys)
+
+
+def load(name: str | None = None, settings: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe and apply ``section.key=value`` settings on top.
+
+    Args:
+        name: a path ending in ``.toml``, the name of a recipe in the package, or None for the defaults.
+        settings: such as ``train.batch_size=32``; the value is TOML, or a bare word.
+
+    Raises:
+        UsageError: the file is missing or not TOML, or keys or values are wrong: all of them are listed.
+    """
+    values = _read(name) if name else {}
+    problems: list[str] = []
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (separator and dot):
+            problems.append(f"--set {setting}: wanted SECTION.KEY=VALUE, such as train.batch_size=32")
+            continue
+        entry = values.setdefault(section, {})
+        if isinstance(entry, dict):
+            entry[key] = _toml_value(text.strip())
+    recipe = _build(values, problems)
+    if problems:
+        raise UsageError(f"{name or 'recipe'}: {len(problems)} bad key(s):\n  " + "\n  ".join(problems))
+    return recipe
+
+
+def dumps(recipe: Recipe) -> str:
+    """Write a recipe as TOML with every key."""
+    lines = []
+    for section in dataclasses.fields(recipe):
+        lines.append(f"[{section.name}]")
+        lines += [f"{key} = {_toml_text(value)}" for key, value in dataclasses.asdict(getattr(recipe, section.name)).items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def names() -> list[str]:
+    """Return the names of the recipes in the package."""
+    return sorted(item.name.removesuffix(".toml") for item in _folder().iterdir() if item.name.endswith(".toml"))
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Return every key with its default and its meaning, for the documentation."""
+    rows = []
+    for section in dataclasses.fields(Recipe):
+        for key in dataclasses.fields(_SECTIONS[section.name]):
+            choices = " · ".join(key.metadata["choices"])
+            text = ": ".join(part for part in (key.metadata["text"], choices) if part)
+            rows.append((f"{section.name}.{key.name}", _toml_text(key.default), text))
+    return rows
+
+
+_SECTIONS: dict[str, Any] = {name: kind for name, kind in get_type_hints(Recipe).items()}
+
+
+def _folder() -> Any:
+    return resources.files("pipeline") / "recipes"
+
+
+def _read(name: str) -> dict[str, Any]:
+    try:
+        if name.endswith(".toml"):
+            content = Path(name).read_text("utf-8")
+        elif name in names():
+            content = (_folder() / f"{name}.toml").read_text("utf-8")
+        else:
+            raise UsageError(f"{name}: no such recipe. The package has {', '.join(names())}; a file's name ends in .toml.")
+        return tomllib.loads(content)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name}: not TOML: {error}.") from error
+
+
+def _build(values: dict[str, Any], problems: list[str]) -> Recipe:
+    sections = {}
+    for name, content in values.items():
+        if name not in _SECTIONS:
+            problems.append(f"{name}: no such section{_nearest(name, _SECTIONS)}")
+        elif not isinstance(content, dict):
+            problems.append(f"{name}: wanted a section, got {content!r}")
+        else:
+            sections[name] = _build_section(name, content, problems)
+    return Recipe(**sections)
+
+
+def _build_section(section: str, content: dict[str, Any], problems: list[str]) -> Any:
+    kind = _SECTIONS[section]
+    keys = {key.name: key for key in dataclasses.fields(kind)}
+    good = {}
+    for name, value in content.items():
+        if name not in keys:
+            problems.append(f"{section}.{name}: no such key{_nearest(name, keys)}")
+            continue
+        problem = _problem(keys[name], value)
+        if problem:
+            problems.append(f"{section}.{name}: {problem}")
+        else:
+            good[name] = type(keys[name].default)(value)
+    return kind(**good)
+
+
+def _problem(key: Any, value: Any) -> str:
+    wanted = type(key.default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted is float and not is_number or wanted is not float and type(value) is not wanted:
+        return f"wanted {_WORDS[wanted]}, got {value!r}"
+    if key.metadata["choices"] and value not in key.metadata["choices"]:
+        return f"wanted one of {', '.join(key.metadata['choices'])}, got {value!r}"
+    least, most = key.metadata["least"], key.metadata["most"]
+    if is_number and least is not None and not value >= least:
+        return f"wanted at least {least}, got {value!r}"
+    if is_number and most is not None and not value <= most:
+        return f"wanted at most {most}, got {value!r}"
+    return ""
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+def _nearest(name: str, known: Any) -> str:
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {match[0]}?" if match else f"; there are {', '.join(known)}"
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _toml_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

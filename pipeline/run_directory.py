@@ -1,0 +1,102 @@
+"""The run directory: where every stage leaves its record, and the only thing that stages pass on.
+
+::
+
+    runs/NAME/
+        run.json              the data set, its hashes, versions and seed; written when training starts
+        recipe.toml           the resolved recipe: every key, defaults included
+        tokenizer.onnx        text only: raw text to token ids, fitted on the training split
+        weights.safetensors   the weights of the best epoch
+        metrics.jsonl         one line per epoch
+        evaluation.json       `pipeline evaluate`
+        model.onnx            `pipeline export`
+        signature.json        `pipeline export`
+        parity.json           `pipeline verify`
+        report.html           `pipeline report`
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RunError, UsageError
+from pipeline.files import read_json
+
+MADE_BY = {
+    "run.json": "train",
+    "recipe.toml": "train",
+    "tokenizer.onnx": "train",
+    "weights.safetensors": "train",
+    "metrics.jsonl": "train",
+    "evaluation.json": "evaluate",
+    "model.onnx": "export",
+    "signature.json": "export",
+    "parity.json": "verify",
+    "report.html": "report",
+}
+
+
+class RunDirectory:
+    """Paths of one run's files; `require` names the stage that makes a missing one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, parent: Path, name: str) -> "RunDirectory":
+        """Make the next free directory ``NAME-001``, ``NAME-002``, … under a parent.
+
+        Raises:
+            RunError: the parent cannot be written.
+        """
+        number = 1 + max((_number(path, name) for path in parent.glob(f"{name}-*")), default=0)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                path = parent / f"{name}-{number:03d}"
+                try:
+                    path.mkdir()
+                    return cls(path)
+                except FileExistsError:
+                    number += 1
+        except OSError as error:
+            raise RunError(f"{parent}: cannot hold a run: {error.strerror}. Choose another folder with --runs.") from error
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Open an existing run.
+
+        Raises:
+            UsageError: there is no such directory, or it is not a run.
+        """
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such run directory. `pipeline train` prints the one it makes.")
+        if not (path / "run.json").is_file():
+            raise UsageError(f"{path}: not a run directory: it has no run.json. `pipeline train` makes one.")
+        return cls(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def require(self, name: str) -> Path:
+        """Return the path of a stage's file.
+
+        Raises:
+            RunError: the stage that makes it has not run, or was cut off.
+        """
+        path = self.path / name
+        if not path.is_file():
+            raise RunError(f"{path}: missing. Make it with `pipeline {MADE_BY[name]}` first.")
+        return path
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """``run.json``."""
+        content = read_json(self.require("run.json"))
+        if not isinstance(content, dict) or "dataset" not in content:
+            raise RunError(f"{self.path}/run.json: cut off or edited. Train again.")
+        return content
+
+
+def _number(path: Path, name: str) -> int:
+    suffix = path.name.removeprefix(f"{name}-")
+    return int(suffix) if suffix.isdecimal() else 0
