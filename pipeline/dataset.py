@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError, RunError
 from pipeline.files import read_json, sha256_of
@@ -24,6 +25,7 @@ from pipeline.signature import Interface
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,21 @@ class Split:
     """
 
     inputs: pa.ChunkedArray
-    labels: np.ndarray
+    labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def texts(self, indices: np.ndarray | slice | None = None) -> list[str]:
+    def texts(self, indices: NDArray[Any] | slice | None = None) -> list[str]:
         """Return the texts of the given rows (all of them by default)."""
         texts: list[str] = self._take(indices).to_pylist()
         return texts
 
-    def frames(self, indices: np.ndarray | slice | None = None) -> list[np.ndarray]:
+    def frames(self, indices: NDArray[Any] | slice | None = None) -> list[NDArray[np.float32]]:
         """Return the feature sequences of the given rows, each (T, F) float32."""
         return [np.asarray(row.values.flatten().to_numpy(), np.float32).reshape(len(row.values), -1) for row in self._take(indices)]
 
-    def _take(self, indices: np.ndarray | slice | None) -> pa.ChunkedArray:
+    def _take(self, indices: NDArray[Any] | slice | None) -> pa.ChunkedArray:
         if indices is None:
             return self.inputs
         if isinstance(indices, slice):
@@ -93,5 +95,8 @@ class Dataset:
             raise DataError(f"{path}: changed since `pipeline data` wrote it. Prepare the data set again.")
         table = pq.read_table(path, memory_map=True)
         numbers = {label: number for number, label in enumerate(self.classes)}
-        labels = np.fromiter((numbers[label] for label in table["label"].to_pylist()), np.int64, len(table))
+        try:
+            labels = np.fromiter((numbers[label] for label in table["label"].to_pylist()), np.int64, len(table))
+        except KeyError as error:
+            raise DataError(f"{path}: class {error} is not in dataset.json. Prepare the data set again.") from error
         return Split(table[self.interface], labels)

@@ -1,0 +1,48 @@
+"""`pipeline verify`: parse options, print each check."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from pipeline.verify import Check
+
+
+@click.command("verify", short_help="Prove that the exported model gives PyTorch's answers.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="The run's data set, if it was moved.")
+@click.option("--provider", "providers", type=click.Choice(["cpu", "cuda"]), multiple=True, default=["cpu"])
+@click.option("--endpoint", metavar="HOST:PORT", help="Check a live Triton gRPC endpoint as well.")
+@click.option("--model", help="The model's name at the endpoint; the run's own by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print parity.json instead of a line for each check.")
+def command(
+    run: Path, data: Path | None, providers: tuple[str, ...], endpoint: str | None, model: str | None, as_json: bool
+) -> None:
+    """Compare the exported model with PyTorch and write RUN/parity.json; exit 3 if any check fails.
+
+    A grid of shapes, every vocabulary entry, hostile bytes and every held-out row must agree in probability, label and
+    validity; and a row must answer the same alone, padded, shuffled and beside any other.
+
+    \b
+    pipeline verify runs/sentiment-001
+    pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001
+    """
+    from pipeline.run_directory import RunDirectory
+    from pipeline.verify import verify
+
+    directory = RunDirectory.open(run)
+    progress = (lambda _: None) if as_json else show
+    report = verify(directory, data, providers=providers, endpoint=endpoint, model=model, progress=progress)
+    if as_json:
+        click.echo((directory / "parity.json").read_text(), nl=False)
+    if not report.passed:
+        failed = [f"{check.engine} {check.name}" for check in report.checks if not check.passed]
+        raise CheckFailed(f"{run}: not verified: {', '.join(failed)}. See {directory / 'parity.json'}.")
+
+
+def show(check: "Check") -> None:
+    """Print one check's outcome."""
+    click.echo(f"{'pass' if check.passed else 'FAIL'}  {check.engine:<22} {check.name:<19} {check.detail}")

@@ -1,0 +1,74 @@
+"""How well probabilities fit labels."""
+
+from typing import Any
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean negative log-likelihood, in nats, of labels (N,) under probabilities (N, C)."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
+
+
+def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return (C, C) counts; row: the true class, column: the predicted one."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> dict[str, Any]:
+    """Return the expected calibration error and its bins of equal width over the confidence.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
+    """
+    confidence = probabilities.max(1)
+    is_right = probabilities.argmax(1) == labels
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    rows = []
+    for place in np.unique(places):
+        chosen = places == place
+        rows.append(
+            {
+                "rows": int(chosen.sum()),
+                "confidence": float(confidence[chosen].mean()),
+                "accuracy": float(is_right[chosen].mean()),
+            }
+        )
+    error = sum(row["rows"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(labels)
+    return {"expected_calibration_error": float(error), "bins": rows}
+
+
+def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return loss, accuracy, macro-F1, per-class figures, confusion matrix and calibration.
+
+    Precision and recall of a class that is never predicted or never present are 0.
+
+    Shapes:
+        probabilities: (N, C) float32, labels: (N,) int64, N > 0.
+    """
+    confusion = confusion_matrix(probabilities.argmax(1), labels, len(classes))
+    right, predicted, present = np.diag(confusion), confusion.sum(0), confusion.sum(1)
+    precision = right / np.maximum(predicted, 1)
+    recall = right / np.maximum(present, 1)
+    f1 = 2 * right / np.maximum(predicted + present, 1)
+    return {
+        "rows": len(labels),
+        "loss": cross_entropy(probabilities, labels),
+        "accuracy": float(right.sum() / len(labels)),
+        "macro_f1": float(f1.mean()),
+        "majority_baseline": float(present.max() / len(labels)),
+        "classes": [
+            {
+                "label": name,
+                "rows": int(present[c]),
+                "precision": float(precision[c]),
+                "recall": float(recall[c]),
+                "f1": float(f1[c]),
+            }
+            for c, name in enumerate(classes)
+        ],
+        "confusion": confusion.tolist(),
+        "calibration": calibration(probabilities, labels),
+    }

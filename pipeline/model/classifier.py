@@ -1,0 +1,127 @@
+"""The classifier: embedding or normalised frames → (bi)LSTM layers → pooling over valid steps → linear.
+
+Legend: B rows in a batch, T steps, F numbers in a frame, H units of the LSTM, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model.lstm import LSTMLayer
+from pipeline.recipe import ModelKeys
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the data decides about a model; the recipe decides the rest.
+
+    Attributes:
+        classes: C.
+        vocabulary_size: token ids there are, the padding and the unknown one included; None for features.
+        feature_size: F; None for text.
+    """
+
+    classes: int
+    vocabulary_size: int | None = None
+    feature_size: int | None = None
+
+
+class LSTMClassifier(nn.Module):
+    """Sequences in, logits out; an answer depends on its own row alone.
+
+    Shapes:
+        inputs: (B, T) int64 token ids or (B, T, F) float32 frames, right-padded; lengths: (B,) int64 in 1…T
+        → logits: (B, C).
+    """
+
+    def __init__(self, keys: ModelKeys, shape: Shape) -> None:
+        super().__init__()
+        self.front: TokenEmbedding | FrameNormalisation
+        if shape.vocabulary_size is not None:
+            self.front, size = TokenEmbedding(shape.vocabulary_size, keys.embedding_size), keys.embedding_size
+        elif shape.feature_size is not None:
+            self.front, size = FrameNormalisation(shape.feature_size), shape.feature_size
+        else:
+            raise ValueError("a model reads tokens or features: one of the two sizes must be given")
+        width = keys.hidden_size * (2 if keys.bidirectional else 1)
+        self.layers = nn.ModuleList(
+            LSTMLayer(size if number == 0 else width, keys.hidden_size, bidirectional=keys.bidirectional)
+            for number in range(keys.layers)
+        )
+        self.pool = Pooling(keys.pooling, keys.hidden_size)
+        self.dropout = nn.Dropout(keys.dropout)
+        self.head = nn.Linear(width, shape.classes)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits; see the class for shapes."""
+        steps = self.front(inputs)  # (B, T, F)
+        for layer in self.layers:
+            steps = layer(self.dropout(steps), lengths)  # (B, T, D·H)
+        return self.head(self.dropout(self.pool(steps, lengths)))  # type: ignore[no-any-return]  # (B, C)
+
+
+class TokenEmbedding(nn.Module):
+    """Token ids to vectors; id 0, padding and the one step of an empty text, is the zero vector and stays it."""
+
+    def __init__(self, vocabulary_size: int, embedding_size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
+        nn.init.normal_(self.embedding.weight[1:].data, std=0.1)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """(B, T) int64 → (B, T, E)."""
+        return self.embedding(token_ids)  # type: ignore[no-any-return]
+
+
+class FrameNormalisation(nn.Module):
+    """Frames to zero mean and unit variance, as measured on the training split."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, feature_size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_size))
+        self.register_buffer("scale", torch.ones(feature_size))
+
+    def fit(self, frames: Tensor) -> None:
+        """Measure mean and scale on all frames, (S, F), of the training split; a constant feature keeps scale 1."""
+        mean, deviation = frames.double().mean(0), frames.double().std(0, correction=0)
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, F) → (B, T, F)."""
+        return (features - self.mean) * self.scale
+
+
+class Pooling(nn.Module):
+    """Steps to one vector, by length and never by position from the end.
+
+    Shapes:
+        steps: (B, T, D·H), lengths: (B,) → (B, D·H).
+    """
+
+    def __init__(self, kind: str, hidden_size: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.hidden_size = hidden_size
+
+    def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """Pool; see the class for shapes. Where, not multiplication: past a row's length there may be NaN."""
+        if self.kind == "last":
+            return self._last(steps, lengths)
+        is_valid = torch.arange(steps.shape[1], device=steps.device) < lengths[:, None]  # (B, T)
+        if self.kind == "max":
+            return torch.where(is_valid[:, :, None], steps, -torch.inf).amax(1)
+        return torch.where(is_valid[:, :, None], steps, 0.0).sum(1) / lengths[:, None]
+
+    def _last(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """Take each direction's final state: forward at the last valid step, backward at the first."""
+        H = self.hidden_size
+        index = (lengths - 1)[:, None, None].expand(-1, 1, H)
+        forward = steps[:, :, :H].gather(1, index)[:, 0]  # (B, H)
+        return torch.cat([forward, steps[:, 0, H:]], dim=1)

@@ -1,0 +1,183 @@
+"""Put a verified run into the model repository, or refuse."""
+
+import datetime
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import recipe
+from pipeline.errors import CheckFailed, RepositoryError, UsageError
+from pipeline.files import read_json, sha256_of, write_json, write_text
+from pipeline.publish import config
+from pipeline.publish.transaction import Repository
+from pipeline.recipe import PublishKeys
+from pipeline.run_directory import RunDirectory
+from pipeline.runtime import open_session
+from pipeline.sequences import Sequences
+from pipeline.signature import Signature
+
+MANIFEST = "manifest.json"
+_FILES = (config.MODEL_FILE, "signature.json", "parity.json")
+_GOLDEN_TOLERANCE = 1e-5
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def publish(
+    run: RunDirectory,
+    repository: Path,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    settings: tuple[str, ...] = (),
+) -> Path:
+    """Publish a verified run as the next version of its model, atomically, and return the version's directory.
+
+    ``NAME/config.pbtxt`` and ``NAME/labels.txt`` belong to the model, ``NAME/VERSION/`` holds the model file, its
+    signature, its parity report and a manifest with the SHA-256 of each. The staged copy is loaded and asked the
+    report's golden rows before it is put in place.
+
+    Args:
+        run: a verified run.
+        repository: the model repository; made if it is not there.
+        name: the model's name; the run's own by default.
+        version: the version's number; the next free one by default.
+        settings: changes of the recipe's ``publish`` keys, such as ``publish.instances=2``.
+
+    Raises:
+        CheckFailed: the run failed verification, or was changed since.
+        RunError: the run was never verified.
+        RepositoryError: the version exists, the model's signature would change, or nothing can be written.
+        UsageError: the name or a setting is not allowed.
+    """
+    _require_verified(run)
+    keys = _keys(run, settings)
+    signature = Signature.load(run.require("signature.json"))
+    name = name or run.info["name"]
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r}: not a model name. Wanted letters, digits, '.', '_' and '-'; say it with --name.")
+    store = Repository(repository)
+    with store.locked(), store.staging() as staging:
+        number = _number(store, name, version)
+        _require_same_contract(store, name, signature)
+        staged = staging / name
+        _stage_model(run, staged, name, signature, keys)
+        _stage_version(run, staged / str(number), name, number)
+        _require_served(staged, staged / str(number))
+        _put(store, staged, name, number)
+    return repository / name / str(number)
+
+
+def _require_verified(run: RunDirectory) -> None:
+    report = read_json(run.require("parity.json"))
+    if not isinstance(report, dict) or report.get("passed") is not True:
+        raise CheckFailed(f"{run / 'parity.json'}: verification failed; nothing unverified is served. See the report.")
+    for name in (config.MODEL_FILE, "signature.json", *report.get("hashes", {})):
+        if report["hashes"].get(name) != sha256_of(run.require(name)):
+            raise CheckFailed(f"{run / name}: changed since it was verified. Run `pipeline verify {run.path}` again.")
+
+
+def _keys(run: RunDirectory, settings: tuple[str, ...]) -> PublishKeys:
+    wrong = [setting for setting in settings if not setting.strip().startswith("publish.")]
+    if wrong:
+        raise UsageError(f"--set {wrong[0]}: the run is trained; only publish.* can still be changed.")
+    verified = recipe.load(str(run / "recipe.toml")).publish
+    keys = recipe.load(str(run / "recipe.toml"), settings).publish
+    if keys.max_batch_size > verified.max_batch_size:
+        raise UsageError(
+            f"publish.max_batch_size: {keys.max_batch_size} is more than the {verified.max_batch_size} that was verified."
+        )
+    return keys
+
+
+def _number(store: Repository, name: str, version: int | None) -> int:
+    versions = store.versions(name)
+    if version is None:
+        return max(versions, default=0) + 1
+    if version in versions:
+        raise RepositoryError(f"{store.path / name / str(version)}: exists. Versions are never overwritten; leave --version out.")
+    return version
+
+
+def _require_same_contract(store: Repository, name: str, signature: Signature) -> None:
+    """Clients of a name rely on its contract: a model of another contract needs another name."""
+    for version in store.versions(name)[-1:]:
+        published = Signature.load(store.path / name / str(version) / "signature.json").contract
+        ours = signature.contract
+        changed = [key for key in ours if ours[key] != published[key]]
+        if changed:
+            raise RepositoryError(
+                f"{store.path / name}: version {version} has another contract ({', '.join(changed)} differ). "
+                "Publish under another name with --name."
+            )
+
+
+def _stage_model(run: RunDirectory, staged: Path, name: str, signature: Signature, keys: PublishKeys) -> None:
+    staged.mkdir()
+    if any("\n" in label for label in signature.classes):
+        raise RepositoryError("a class name holds a line break, which Triton's label file cannot. Rename it in the data.")
+    text = config.dumps(config.model_config(name, signature, keys))
+    if config.loads(text) != config.model_config(name, signature, keys):
+        raise RepositoryError(f"{name}: config.pbtxt does not read back as it was written.")
+    write_text(staged / "config.pbtxt", text)
+    write_text(staged / config.LABELS_FILE, "".join(f"{label}\n" for label in signature.classes))
+
+
+def _stage_version(run: RunDirectory, staged: Path, name: str, number: int) -> None:
+    staged.mkdir()
+    for file in _FILES:
+        shutil.copyfile(run / file, staged / file)
+    _require_copied(run, staged)
+    evaluation = read_json(run / "evaluation.json") if (run / "evaluation.json").is_file() else {}
+    manifest = {
+        "format": 1,
+        "name": name,
+        "version": number,
+        "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "run": str(run.path.resolve()),
+        "files": {file: sha256_of(staged / file) for file in _FILES},
+        "sources": run.info["hashes"],
+        "dataset": run.info["dataset_hashes"],
+        "test_accuracy": evaluation.get("test", {}).get("accuracy"),
+    }
+    write_json(staged / MANIFEST, manifest)
+
+
+def _require_copied(run: RunDirectory, staged: Path) -> None:
+    """Close the gap between the check of the run's bytes and their copy."""
+    hashes = read_json(staged / "parity.json")["hashes"]
+    for file in (config.MODEL_FILE, "signature.json"):
+        if sha256_of(staged / file) != hashes[file]:
+            raise CheckFailed(f"{run / file}: changed while it was being published. Nothing was published.")
+
+
+def _require_served(model: Path, version: Path) -> None:
+    """Load the staged copy and ask it the golden rows of its parity report."""
+    served = config.loads((model / "config.pbtxt").read_text())
+    session = open_session(version / served.default_model_filename)
+    for golden in read_json(version / "parity.json")["goldens"]:
+        probabilities, label = session.run(["probabilities", "label"], _feed(golden))
+        difference = np.abs(probabilities[0] - np.array(golden["probabilities"], np.float32)).max()
+        if not difference <= _GOLDEN_TOLERANCE or label[0, 0] != golden["label"]:
+            raise CheckFailed(f"{version}: the staged copy answers {label[0, 0]!r} where {golden['label']!r} was verified.")
+
+
+def _feed(golden: dict[str, Any]) -> dict[str, np.ndarray]:
+    if "text" in golden:
+        return {"text": np.array([[golden["text"]]], dtype=object)}
+    features, lengths = Sequences.join([np.array(golden["features"], np.float32)]).padded(np.array([0]))
+    return {"features": features, "lengths": lengths[:, None]}
+
+
+def _put(store: Repository, staged: Path, name: str, number: int) -> None:
+    """Rename the whole model, or its new version, into the repository."""
+    model = store.path / name
+    if not model.exists():
+        store.put(staged, model)
+        return
+    store.put(staged / str(number), model / str(number))
+    for file in ("config.pbtxt", config.LABELS_FILE):
+        if not (model / file).is_file() or (model / file).read_bytes() != (staged / file).read_bytes():
+            (staged / file).replace(model / file)

@@ -1,0 +1,95 @@
+"""The model repository as a set of immutable version directories, each put in place by one rename.
+
+A new version is built beside the repository, on the same file system, made durable, and renamed into it: Triton,
+a second publisher and a crash see the old state or the new one. Nothing half-written ever lies inside the repository,
+because Triton takes every folder in it for a model.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import RepositoryError
+from pipeline.files import sync_directory
+
+LOCK_FILE = ".publish.lock"
+_STAGING = ".staging-"
+
+
+class Repository:
+    """A model repository on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def versions(self, name: str) -> list[int]:
+        """Return a model's version numbers, lowest first."""
+        return sorted(int(path.name) for path in (self.path / name).glob("[0-9]*") if path.name.isdecimal())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the repository against other publishers, and sweep up what a killed one left.
+
+        Raises:
+            RepositoryError: another publisher holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / LOCK_FILE).open("w")
+        except OSError as error:
+            raise RepositoryError(f"{self.path}: cannot be written: {error.strerror}.") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RepositoryError(f"{self.path}: another `pipeline publish` holds it. Try again later.") from error
+            for leftover in self._staging_parent.glob(f"{_STAGING}{self.path.resolve().name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Give an empty folder on the repository's file system; whatever is left in it afterwards is removed.
+
+        Raises:
+            RepositoryError: there is no room or no right to write; the repository is untouched.
+        """
+        try:
+            prefix = f"{_STAGING}{self.path.resolve().name}-"
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=self._staging_parent) as folder:
+                yield Path(folder)
+        except OSError as error:
+            raise RepositoryError(f"{self.path}: {error.strerror or error}. The repository is untouched.") from error
+
+    def put(self, staged: Path, target: Path) -> None:
+        """Make a staged folder durable and rename it into the repository.
+
+        Raises:
+            RepositoryError: the target exists.
+        """
+        for path in [staged, *staged.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _sync(path)
+        if target.exists():
+            raise RepositoryError(f"{target}: exists. A published version is never changed; publish a new one.")
+        staged.rename(target)
+        sync_directory(target.parent)
+
+    @property
+    def _staging_parent(self) -> Path:
+        """The folder that holds the repository, or the repository itself where that is another file system."""
+        path = self.path.resolve()
+        is_beside = os.access(path.parent, os.W_OK) and path.parent.stat().st_dev == path.stat().st_dev
+        return path.parent if is_beside else path
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

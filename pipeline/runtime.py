@@ -1,0 +1,46 @@
+"""ONNX Runtime sessions that run where they were told to, or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from pipeline.errors import PipelineError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+_ERRORS_ONLY = 3
+
+
+def open_session(model: Path | bytes, provider: str = CPU, threads: int = 0) -> ort.InferenceSession:
+    """Open a model on one execution provider.
+
+    Args:
+        model: a file, or a serialised model.
+        provider: the execution provider that must run it; nodes it has no kernel for (strings) run on the CPU.
+        threads: threads inside an operator; 0 for one for each core.
+
+    Raises:
+        PipelineError: the model does not load, or ONNX Runtime fell back to another provider.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    where = model if isinstance(model, Path) else "the model"
+    if provider not in ort.get_available_providers():
+        raise PipelineError(f"{where}: this ONNX Runtime has no {provider}; it has {ort.get_available_providers()}.")
+    try:
+        session = ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model, options, providers=[provider, CPU][: 1 + (provider != CPU)]
+        )
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class
+        raise PipelineError(f"{where}: ONNX Runtime cannot load it: {first_line(error)}") from error
+    if session.get_providers()[0] != provider:
+        raise PipelineError(f"{where}: asked for {provider}, ONNX Runtime fell back to {session.get_providers()}.")
+    return session
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    lines: list[Any] = str(error).strip().splitlines()
+    return str(lines[0]) if lines else type(error).__name__

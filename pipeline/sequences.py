@@ -1,0 +1,65 @@
+"""Sequences of different lengths, stored end to end, and the batches that training and scoring take from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N sequences laid end to end.
+
+    Attributes:
+        values: (S,) int64 token ids, or (S, F) float32 frames, S the sum of all lengths.
+        offsets: (N + 1,) int64; sequence i is ``values[offsets[i]:offsets[i + 1]]``. No sequence is empty.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def join(cls, sequences: Sequence[np.ndarray]) -> "Sequences":
+        """Lay sequences, each (T,) or (T, F), end to end."""
+        lengths = np.fromiter((len(sequence) for sequence in sequences), np.int64, len(sequences))
+        return cls(np.concatenate(sequences), np.concatenate([[0], np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64."""
+        return np.diff(self.offsets)
+
+    def padded(self, indices: np.ndarray, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return some sequences as one batch, right-padded with zeros to the longest of them or to ``width``.
+
+        Shapes:
+            batch: (B, T) int64 or (B, T, F) float32; lengths: (B,) int64.
+        """
+        starts = self.offsets[indices]
+        lengths = self.offsets[indices + 1] - starts
+        steps = np.arange(width or int(lengths.max()))
+        is_valid = steps < lengths[:, None]
+        batch = self.values[np.where(is_valid, starts[:, None] + steps, 0)]
+        batch[~is_valid] = 0
+        return batch, lengths
+
+
+def length_batches(
+    lengths: np.ndarray, batch_size: int, generator: np.random.Generator | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the indices of every sequence once, in batches of similar length.
+
+    With a generator, sequences of nearly equal length are mixed anew and the batches come in random order (training);
+    without one, the longest come first (scoring), so that memory runs out at once or not at all.
+    """
+    if generator is None:
+        order = np.argsort(-lengths, kind="stable")
+        starts = np.arange(0, len(order), batch_size)
+    else:
+        order = np.argsort(lengths * generator.uniform(0.9, 1.1, len(lengths)), kind="stable")
+        starts = generator.permutation(np.arange(0, len(order), batch_size))
+    for start in starts:
+        yield order[start : start + batch_size]

@@ -1,0 +1,119 @@
+"""The inputs that verification asks about: a grid of shapes, every vocabulary entry, hostile bytes, real rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.dataset import HELD_OUT, Dataset
+from pipeline.model.classifier import FrameNormalisation
+from pipeline.reference import Reference
+from pipeline.verify.engines import Row
+
+ODD_LENGTH = 17
+LONG_TEXT_WORDS = 100_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are asked together, and what they are called in the report."""
+
+    name: str
+    rows: list[Row]
+
+
+HOSTILE_TEXTS: tuple[tuple[str, bytes], ...] = (
+    ("empty", b""),
+    ("white space", b" \t\r\n"),
+    ("Unicode white space", "\u00a0\u2003\u3000".encode()),
+    ("NUL alone", b"\0"),
+    ("NUL inside", b"good\0bad"),
+    ("NUL before bytes that are not text", b"good\0\xff"),
+    ("a byte that is not UTF-8", b"\xff"),
+    ("a cut-off sequence", b"good \xe6\x88"),
+    ("an overlong sequence", b"\xc0\xaf"),
+    ("a surrogate", b"\xed\xa0\x80"),
+    ("beyond U+10FFFF", b"\xf4\x90\x80\x80"),
+    ("byte order mark", b"\xef\xbb\xbfgood"),
+    ("control characters", b"good\x01\x7f\x1b[31mbad"),
+    ("combining marks", "e\u0301 n\u0303 \u0915\u094d\u0937".encode()),
+    ("emoji with joiners", "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fd".encode()),
+    ("right to left", "\u202e\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd".encode()),
+    ("Turkish dotted and dotless i", "\u0130\u0131 I i".encode()),
+    ("final sigma", "\u039f\u0394\u039f\u03a3 \u03c2".encode()),
+    ("Han, extension B too", "我\U00020000\U00020001 ok".encode()),
+    ("unknown words alone", b"qzxv wkjq zzxq"),
+    ("one endless word", b"x" * 50_000),
+    (f"{LONG_TEXT_WORDS:,} words", b"good " * LONG_TEXT_WORDS),
+)
+
+
+def grid(reference: Reference, dataset: Dataset) -> Iterator[Batch]:
+    """Yield every batch size × length × arrangement, the largest of each included.
+
+    The arrangements: all rows of that length, lengths drawn up to it, one long row among short ones.
+    """
+    generator = np.random.default_rng(0)
+    longest = _longest(reference, dataset)
+    for rows in sorted({1, 2, 7, reference.recipe.publish.max_batch_size}):
+        for length in sorted({1, 2, min(ODD_LENGTH, longest), longest}):
+            arrangements = {
+                "uniform": np.full(rows, length),
+                "ragged": generator.integers(1, length + 1, rows),
+                "one long": np.where(np.arange(rows) == rows // 2, length, 1),
+            }
+            for name, lengths in arrangements.items():
+                drawn = [_draw(reference, int(size), generator) for size in lengths]
+                yield Batch(f"batch {rows} × length {length}, {name}", drawn)
+
+
+def vocabulary(reference: Reference, size: int = 256) -> Iterator[Batch]:
+    """Yield every token of the vocabulary as a text of its own, so that no entry and no vector escapes."""
+    for start in range(0, len(reference.vocabulary), size):
+        yield Batch(f"tokens {start}…", list(reference.vocabulary[start : start + size]))
+
+
+def hostile() -> Iterator[Batch]:
+    """Yield each hostile text alone, named."""
+    for name, raw in HOSTILE_TEXTS:
+        yield Batch(name, [raw])
+
+
+def held_out(dataset: Dataset, interface: str, size: int) -> Iterator[Batch]:
+    """Yield every row of the validation and test splits, in batches of similar length."""
+    for name in HELD_OUT:
+        split = dataset.split(name)
+        rows: list[Row] = list(split.texts()) if interface == "text" else split.frames()
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        for start in range(0, len(order), size):
+            yield Batch(f"{name} rows", [rows[index] for index in order[start : start + size]])
+
+
+def sample(dataset: Dataset, interface: str, count: int) -> list[Row]:
+    """Return some validation rows, drawn with a fixed seed."""
+    split = dataset.split("validation")
+    indices = np.sort(np.random.default_rng(0).permutation(len(split))[:count])
+    return list(split.texts(indices)) if interface == "text" else split.frames(indices)
+
+
+def longest_row(reference: Reference, dataset: Dataset) -> Row:
+    """Return one drawn row of the greatest length."""
+    return _draw(reference, _longest(reference, dataset), np.random.default_rng(1))
+
+
+def _longest(reference: Reference, dataset: Dataset) -> int:
+    """Return ``max_tokens``, or the longest feature sequence of the validation split."""
+    if reference.signature.interface == "text":
+        return reference.recipe.tokenizer.max_tokens
+    return max(len(frames) for frames in dataset.split("validation").frames())
+
+
+def _draw(reference: Reference, length: int, generator: np.random.Generator) -> Row:
+    """Draw a row of about ``length`` tokens, or exactly that many frames as widely spread as the training ones."""
+    front = reference.model.front
+    if isinstance(front, FrameNormalisation):
+        noise = generator.standard_normal((length, len(front.mean)))
+        return (noise / front.scale.numpy() + front.mean.numpy()).astype(np.float32)
+    separator = " " if reference.recipe.tokenizer.level == "word" else ""
+    tokens = generator.choice(np.array(reference.vocabulary, dtype=object), length)
+    return separator.join(tokens)

@@ -1,0 +1,103 @@
+"""The engines that are compared: PyTorch, ONNX Runtime, a live endpoint. Each answers one batch of rows."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from pipeline.client import Client
+from pipeline.errors import PipelineError
+from pipeline.reference import Reference
+from pipeline.runtime import first_line
+from pipeline.sequences import Sequences
+from pipeline.verify.compare import Answers
+
+Row = Any
+"""One input: text as str or raw bytes, or (T, F) float32 frames."""
+
+
+class Engine(Protocol):
+    """Something that answers one batch."""
+
+    name: str
+
+    def answer(self, rows: Sequence[Row]) -> Answers:
+        """Answer N > 0 rows, as one batch where the engine lets us say so."""
+
+
+class TorchEngine:
+    """The trained run itself. Its definition of a text: UTF-8 up to the first NUL; other bytes read as no text."""
+
+    name = "pytorch"
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._classes = reference.signature.classes
+
+    def answer(self, rows: Sequence[Row]) -> Answers:
+        """Answer in PyTorch, float32."""
+        valid = None
+        if self._reference.tokenizer is None:
+            sequences = Sequences.join(rows)
+        else:
+            texts = [_text(row) for row in rows]
+            valid = np.array([text is not None for text in texts])
+            sequences = self._reference.tokenizer.encode([text or "" for text in texts])
+        probabilities = self._reference.probabilities(sequences)
+        return Answers(probabilities, [self._classes[number] for number in probabilities.argmax(1)], valid)
+
+
+class OnnxEngine:
+    """The exported model in ONNX Runtime."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.name = session.get_providers()[0]
+        self._session = session
+        self._is_text = session.get_inputs()[0].name == "text"
+
+    def answer(self, rows: Sequence[Row]) -> Answers:
+        """Answer in one run.
+
+        Raises:
+            PipelineError: ONNX Runtime could not.
+        """
+        outputs = ["probabilities", "label"] + ["valid"] * self._is_text
+        try:
+            probabilities, labels, *valid = self._session.run(outputs, self._feed(rows))
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class
+            raise PipelineError(f"{self.name}: cannot answer a batch of {len(rows)}: {first_line(error)}") from error
+        return Answers(probabilities, labels[:, 0].tolist(), valid[0][:, 0] if valid else None)
+
+    def _feed(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+        if self._is_text:
+            raw = [row if isinstance(row, bytes) else row.encode() for row in rows]
+            # ONNX Runtime reads fixed-width bytes up to a NUL: one more column ends the longest row too
+            return {"text": np.array(raw, dtype=f"S{max(map(len, raw)) + 1}")[:, None]}
+        features, lengths = Sequences.join(rows).padded(np.arange(len(rows)))
+        return {"features": features, "lengths": lengths[:, None]}
+
+
+class EndpointEngine:
+    """A model behind Triton, asked over gRPC by the client that users have."""
+
+    def __init__(self, client: Client, classes: tuple[str, ...], url: str) -> None:
+        self.name = f"grpc://{url}"
+        self._client = client
+        self._classes = classes
+
+    def answer(self, rows: Sequence[Row]) -> Answers:
+        """Answer through the server; the client cuts and pads."""
+        predictions = self._client.classify(rows)
+        probabilities = [[prediction.probabilities[name] for name in self._classes] for prediction in predictions]
+        valid = None if predictions[0].valid is None else np.array([prediction.valid for prediction in predictions])
+        labels = [prediction.label for prediction in predictions]
+        return Answers(np.array(probabilities, np.float32), labels, valid)
+
+
+def _text(row: str | bytes) -> str | None:
+    raw = row if isinstance(row, bytes) else row.encode()
+    try:
+        return raw.partition(b"\0")[0].decode()
+    except UnicodeDecodeError:
+        return None

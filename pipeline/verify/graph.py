@@ -1,0 +1,77 @@
+"""Check the files themselves: their hashes, and that the graph is what the signature says."""
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto
+
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
+from pipeline.reference import Reference
+from pipeline.run_directory import RunDirectory
+from pipeline.runtime import first_line
+from pipeline.signature import Signature, Tensor
+from pipeline.tokenizer import IR_VERSION, OPSET, read_vocabulary
+from pipeline.verify.report import Check
+
+STOCK_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
+_DTYPES = {
+    TensorProto.STRING: "STRING",
+    TensorProto.FLOAT: "FP32",
+    TensorProto.INT64: "INT64",
+    TensorProto.BOOL: "BOOL",
+}
+
+
+def check_hashes(run: RunDirectory, signature: Signature) -> Check:
+    """Check that every file is the one that was exported, byte for byte."""
+    changed = [name for name, digest in signature.hashes.items() if sha256_of(run.require(name)) != digest]
+    missing = {"model.onnx", "weights.safetensors"} - set(signature.hashes)
+    passed = not changed and not missing
+    detail = f"{len(signature.hashes)} files are the bytes that were exported"
+    if not passed:
+        detail = f"changed since export: {', '.join([*changed, *missing])}. Run `pipeline export` again"
+    return Check("files", "hashes", passed, detail, {"changed": changed})
+
+
+def check_graph(run: RunDirectory, signature: Signature, reference: Reference) -> Check:
+    """Check the graph's form: contract, operators, one LSTM node a layer, the run's vocabulary, nothing outside."""
+    try:
+        onnx.checker.check_model(run / "model.onnx", full_check=True)
+        model = onnx.load(run / "model.onnx", load_external_data=False)
+        problems = list(_problems(model, signature, reference))
+    except Exception as error:  # noqa: BLE001 - a damaged file fails in protobuf, in the checker or in the file system
+        problems = [first_line(error)]
+    detail = "; ".join(problems) or f"opset {OPSET}, IR {IR_VERSION}, as the signature says"
+    return Check("files", "graph", not problems, detail, {"problems": problems})
+
+
+def _problems(model: onnx.ModelProto, signature: Signature, reference: Reference) -> Iterator[str]:
+    graph = model.graph
+    if signature.contract != reference.signature.contract:
+        yield "signature.json does not declare the contract of this run: its classes or tensors differ"
+    for kind, declared, found in (("input", signature.inputs, graph.input), ("output", signature.outputs, graph.output)):
+        given = tuple(_tensor(info) for info in found)
+        if given != declared:
+            yield f"{kind}s are {given}, the signature declares {declared}"
+    opsets = {item.domain: item.version for item in model.opset_import}
+    if model.ir_version > IR_VERSION or opsets.get("", 0) > OPSET:
+        yield f"IR {model.ir_version}, opset {opsets.get('')}; allowed IR {IR_VERSION}, opset {OPSET}"
+    if not set(opsets) <= STOCK_DOMAINS:
+        yield f"operators of {sorted(set(opsets) - STOCK_DOMAINS)}, which stock ONNX Runtimes lack"
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer):
+        yield "weights lie in another file"
+    layers = [node for node in graph.node if node.op_type == "LSTM"]
+    if len(layers) != reference.recipe.model.layers or not all(len(n.input) > 4 and n.input[4] for n in layers):
+        yield f"wanted {reference.recipe.model.layers} LSTM node(s) with sequence_lens, found {len(layers)}"
+    if reference.tokenizer and read_vocabulary(model) != reference.vocabulary:
+        yield "its vocabulary is not the run's"
+
+
+def _tensor(info: onnx.ValueInfoProto) -> Tensor:
+    kind = info.type.tensor_type
+    shape = tuple(axis.dim_param or axis.dim_value for axis in kind.shape.dim)
+    dtype = _DTYPES.get(kind.elem_type)
+    if dtype is None:
+        raise PipelineError(f"{info.name}: element type {kind.elem_type} is none of the contract's")
+    return Tensor(info.name, dtype, shape)  # type: ignore[arg-type]

@@ -1,0 +1,54 @@
+"""``parity.json``: what was checked, what was found, on which bytes."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import write_json
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check's outcome.
+
+    Attributes:
+        engine: what was checked: ``files``, an ONNX Runtime provider, or an endpoint.
+        name: what was asked.
+        passed: whether it held.
+        detail: one line for a person.
+        measured: the figures behind it, and the worst case, whole.
+    """
+
+    engine: str
+    name: str
+    passed: bool
+    detail: str
+    measured: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a verification.
+
+    Attributes:
+        hashes: SHA-256 of every file the checks looked at, ``model.onnx`` and ``signature.json`` among them.
+        versions: of every package that computed.
+        tolerances: the largest |Δ probability| allowed.
+        checks: in the order they were made.
+        goldens: some inputs with the reference's answers, for smoke tests where the model is served.
+    """
+
+    hashes: dict[str, str]
+    versions: dict[str, str]
+    tolerances: dict[str, float]
+    checks: tuple[Check, ...]
+    goldens: tuple[dict[str, Any], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check held, and there was one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def save(self, path: Path) -> None:
+        """Write ``parity.json``."""
+        write_json(path, {"format": 1, "passed": self.passed, **asdict(self)})

@@ -1,0 +1,127 @@
+"""Ask every engine every question, and write down the answers."""
+
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from pipeline import __version__
+from pipeline.client import Client
+from pipeline.dataset import Dataset
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_of
+from pipeline.reference import Reference
+from pipeline.run_directory import RunDirectory
+from pipeline.runtime import CPU, CUDA, open_session
+from pipeline.signature import Signature
+from pipeline.verify import cases, checks
+from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
+from pipeline.verify.graph import check_graph, check_hashes
+from pipeline.verify.report import Check, Report
+
+TOLERANCES = {CPU: 1e-5, CUDA: 1e-4}
+PROVIDERS = {"cpu": CPU, "cuda": CUDA}
+SAMPLE_ROWS = 64
+GOLDEN_ROWS = 8
+
+
+def verify(
+    run: RunDirectory,
+    data: Path | None = None,
+    *,
+    providers: tuple[str, ...] = ("cpu",),
+    endpoint: str | None = None,
+    model: str | None = None,
+    progress: Callable[[Check], None] = lambda _: None,
+) -> Report:
+    """Compare an exported run with PyTorch on every provider, and on a live endpoint, and write ``parity.json``.
+
+    Args:
+        run: an exported run.
+        data: the data set, where it is no longer in the place it was trained from.
+        providers: ``cpu``, ``cuda``.
+        endpoint: ``HOST:PORT`` of a Triton gRPC endpoint that serves the model.
+        model: the model's name there; the run's own by default.
+        progress: called with every check as it is made.
+
+    Raises:
+        RunError: the run is not whole.
+        DataError: the data set is missing, damaged, or another one.
+        ServerError: the endpoint does not answer.
+    """
+    reference = Reference.load(run)
+    dataset = reference.dataset(data)
+    signature = Signature.load(run.require("signature.json"))
+    hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
+    made: list[Check] = []
+    for check in _checks(run, reference, dataset, signature, providers, endpoint, model or run.info["name"]):
+        made.append(check)
+        progress(check)
+    report = Report(hashes, _versions(), TOLERANCES, tuple(made), tuple(_goldens(reference, dataset)))
+    report.save(run / "parity.json")
+    return report
+
+
+def _checks(
+    run: RunDirectory,
+    reference: Reference,
+    dataset: Dataset,
+    signature: Signature,
+    providers: tuple[str, ...],
+    endpoint: str | None,
+    model: str,
+) -> Iterator[Check]:
+    yield check_hashes(run, signature)
+    yield check_graph(run, signature, reference)
+    for name in providers:
+        provider = PROVIDERS[name]
+        try:
+            session = open_session(run / "model.onnx", provider)
+        except PipelineError as error:
+            yield Check(provider, "load", False, str(error))
+            continue
+        yield from _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider])
+    if endpoint:
+        with Client(endpoint, model) as client:
+            engine = EndpointEngine(client, reference.signature.classes, endpoint)
+            yield from _engine_checks(engine, reference, dataset, TOLERANCES[CPU])
+
+
+def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, tolerance: float) -> Iterator[Check]:
+    interface, largest = reference.signature.interface, reference.recipe.publish.max_batch_size
+    torch = TorchEngine(reference)
+    questions = {
+        "grid": cases.grid(reference, dataset),
+        "held-out rows": cases.held_out(dataset, interface, largest),
+    }
+    if interface == "text":
+        questions |= {"vocabulary": cases.vocabulary(reference), "hostile texts": cases.hostile()}
+    try:
+        for name, batches in questions.items():
+            yield checks.parity(name, torch, engine, batches, tolerance)
+        rows, longest = cases.sample(dataset, interface, SAMPLE_ROWS), cases.longest_row(reference, dataset)
+        yield from checks.companies(engine, rows, longest, largest, is_text=interface == "text")
+    except PipelineError as error:
+        yield Check(engine.name, "answers", False, f"the engine failed: {error}")
+
+
+def _goldens(reference: Reference, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    interface = reference.signature.interface
+    rows = cases.sample(dataset, interface, GOLDEN_ROWS)
+    answers = TorchEngine(reference).answer(rows)
+    for row, probabilities, label in zip(rows, answers.probabilities, answers.labels, strict=True):
+        value = row if isinstance(row, str) else np.asarray(row).tolist()
+        yield {interface: value, "probabilities": probabilities.tolist(), "label": label}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "pipeline": __version__,
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        **{name: version(name) for name in ("torch", "onnx", "numpy", "tritonclient")},
+    }
