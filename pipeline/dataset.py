@@ -50,7 +50,10 @@ class Split:
 
     def frames(self, indices: NDArray[Any] | slice | None = None) -> list[NDArray[np.float32]]:
         """Return the feature sequences of the given rows, each (T, F) float32."""
-        return [np.asarray(row.values.flatten().to_numpy(), np.float32).reshape(len(row.values), -1) for row in self._take(indices)]
+        return [
+            np.asarray(row.values.flatten().to_numpy(), np.float32).reshape(len(row.values), -1)
+            for row in self._take(indices)
+        ]
 
     def _take(self, indices: NDArray[Any] | slice | None) -> pa.ChunkedArray:
         if indices is None:

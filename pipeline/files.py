@@ -31,7 +31,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise PipelineError(f"{path}: cannot be written: {error.strerror}. The earlier file, if any, is intact.") from error
+        raise PipelineError(
+            f"{path}: cannot be written: {error.strerror}. The earlier file, if any, is intact."
+        ) from error
 
 
 def write_text(path: Path, content: str) -> None:

@@ -53,7 +53,9 @@ class ModelKeys:
     layers: int = _key(1, "stacked LSTM layers", least=1, most=4)
     bidirectional: bool = _key(True, "read each sequence in both directions")
     pooling: str = _key("max", "how the steps become one vector", choices=("max", "mean", "last"))
-    dropout: float = _key(0.5, "share of embedding, between-layer and pooled values dropped in training", least=0, most=0.95)
+    dropout: float = _key(
+        0.5, "share of embedding, between-layer and pooled values dropped in training", least=0, most=0.95
+    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ def dumps(recipe: Recipe) -> str:
     lines = []
     for section in dataclasses.fields(recipe):
         lines.append(f"[{section.name}]")
-        lines += [f"{key} = {_toml_text(value)}" for key, value in dataclasses.asdict(getattr(recipe, section.name)).items()]
+        lines += [
+            f"{key} = {_toml_text(value)}" for key, value in dataclasses.asdict(getattr(recipe, section.name)).items()
+        ]
         lines.append("")
     return "\n".join(lines)
 
@@ -147,7 +151,7 @@ def table() -> list[tuple[str, str, str]]:
     return rows
 
 
-_SECTIONS: dict[str, Any] = {name: kind for name, kind in get_type_hints(Recipe).items()}
+_SECTIONS: dict[str, Any] = get_type_hints(Recipe)
 
 
 def _folder() -> Any:
@@ -161,7 +165,9 @@ def _read(name: str) -> dict[str, Any]:
         elif name in names():
             content = (_folder() / f"{name}.toml").read_text("utf-8")
         else:
-            raise UsageError(f"{name}: no such recipe. The package has {', '.join(names())}; a file's name ends in .toml.")
+            raise UsageError(
+                f"{name}: no such recipe. The package has {', '.join(names())}; a file's name ends in .toml."
+            )
         return tomllib.loads(content)
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
@@ -193,14 +199,14 @@ def _build_section(section: str, content: dict[str, Any], problems: list[str]) -
         if problem:
             problems.append(f"{section}.{name}: {problem}")
         else:
-            good[name] = type(keys[name].default)(value)
+            good[name] = float(value) if isinstance(keys[name].default, float) else value
     return kind(**good)
 
 
 def _problem(key: Any, value: Any) -> str:
     wanted = type(key.default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is float and not is_number or wanted is not float and type(value) is not wanted:
+    if not (is_number if wanted is float else type(value) is wanted):
         return f"wanted {_WORDS[wanted]}, got {value!r}"
     if key.metadata["choices"] and value not in key.metadata["choices"]:
         return f"wanted one of {', '.join(key.metadata['choices'])}, got {value!r}"

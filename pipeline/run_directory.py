@@ -59,7 +59,9 @@ class RunDirectory:
                 except FileExistsError:
                     number += 1
         except OSError as error:
-            raise RunError(f"{parent}: cannot hold a run: {error.strerror}. Choose another folder with --runs.") from error
+            raise RunError(
+                f"{parent}: cannot hold a run: {error.strerror}. Choose another folder with --runs."
+            ) from error
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":

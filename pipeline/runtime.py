@@ -31,9 +31,11 @@ def open_session(model: Path | bytes, provider: str = CPU, threads: int = 0) -> 
         raise PipelineError(f"{where}: this ONNX Runtime has no {provider}; it has {ort.get_available_providers()}.")
     try:
         session = ort.InferenceSession(
-            str(model) if isinstance(model, Path) else model, options, providers=[provider, CPU][: 1 + (provider != CPU)]
+            str(model) if isinstance(model, Path) else model,
+            options,
+            providers=[provider, CPU][: 1 + (provider != CPU)],
         )
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise PipelineError(f"{where}: ONNX Runtime cannot load it: {first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise PipelineError(f"{where}: asked for {provider}, ONNX Runtime fell back to {session.get_providers()}.")

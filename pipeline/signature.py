@@ -84,7 +84,10 @@ class Signature:
 
 def make_signature(interface: Interface, classes: tuple[str, ...], feature_size: int | None = None) -> Signature:
     """Return the signature of a model before its bytes exist (no hashes)."""
-    outputs = (Tensor("probabilities", "FP32", (BATCH, len(classes))), Tensor("label", "STRING", (BATCH, 1)))
+    outputs: tuple[Tensor, ...] = (
+        Tensor("probabilities", "FP32", (BATCH, len(classes))),
+        Tensor("label", "STRING", (BATCH, 1)),
+    )
     if interface == "text":
         inputs: tuple[Tensor, ...] = (Tensor("text", "STRING", (BATCH, 1)),)
         outputs += (Tensor("valid", "BOOL", (BATCH, 1)),)

@@ -42,7 +42,7 @@ FIRST_WORD_ID = 2
 PATTERNS = {"word": r"[^\p{Z}\p{C}\p{P}\p{S}\p{Han}]+|\p{Han}|[\p{P}\p{S}]", "character": r"(?s)."}
 # RE2's dot also matches encoded surrogates, which StringNormalizer then refuses, and with them the whole batch.
 UTF8 = r"[\x{0}-\x{D7FF}\x{E000}-\x{10FFFF}]*"
-_NO_TOKEN = "\0"  # pads the token matrix; no text that reaches the tokenizer contains it
+_NO_TOKEN = "\0"  # noqa: S105 - pads the token matrix; no text that reaches the tokenizer contains it
 _CHUNK = 512
 
 
@@ -157,7 +157,7 @@ def _split_nodes(keys: TokenizerKeys) -> list[onnx.NodeProto]:
     return [*nodes, split, cut]
 
 
-_OUTPUTS = {
+_OUTPUTS: dict[str, tuple[int, list[str | int]]] = {
     "tokens": (TensorProto.STRING, [BATCH, "tokens"]),
     "token_ids": (TensorProto.INT64, [BATCH, SEQ]),
     "lengths": (TensorProto.INT64, [BATCH, 1]),
@@ -182,7 +182,7 @@ def _model(nodes: list[onnx.NodeProto], keys: TokenizerKeys, outputs: list[str])
         [helper.make_tensor_value_info("text", TensorProto.STRING, [BATCH, 1])],
         [helper.make_tensor_value_info(name, *_OUTPUTS[name]) for name in outputs],
         [
-            helper.make_tensor("empty_text", TensorProto.STRING, [], [b""]),
+            TensorProto(name="empty_text", data_type=TensorProto.STRING, string_data=[b""]),
             TensorProto(name="nul", data_type=TensorProto.STRING, string_data=[b"\0"]),  # make_tensor would strip it
             *(numpy_helper.from_array(value, name) for name, value in constants.items() if name in used),
         ],

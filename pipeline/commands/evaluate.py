@@ -38,7 +38,7 @@ def table(evaluation: dict[str, Any]) -> str:
     lines += ["", f"{'class':<{width}}{'rows':>8}{'precision':>11}{'recall':>9}{'F1':>9}   test: predicted as"]
     for row, counts in zip(test["classes"], test["confusion"], strict=True):
         lines.append(
-            f"{row['label']:<{width}}{row['rows']:>8,}{row['precision']:>11.2%}{row['recall']:>9.2%}{row['f1']:>9.2%}   "
-            + " ".join(f"{count:>5}" for count in counts)
+            f"{row['label']:<{width}}{row['rows']:>8,}{row['precision']:>11.2%}{row['recall']:>9.2%}{row['f1']:>9.2%}"
+            f"   {' '.join(f'{count:>5}' for count in counts)}"
         )
     return "\n".join(lines)

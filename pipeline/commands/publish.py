@@ -10,7 +10,9 @@ import click
 @click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"))
 @click.option("--name", help="The model's name; the run's own by default.")
 @click.option("--version", type=click.IntRange(min=1), help="The version's number; the next free one by default.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a publish key: publish.instances=2.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a publish key: publish.instances=2."
+)
 def command(run: Path, repository: Path, name: str | None, version: int | None, settings: tuple[str, ...]) -> None:
     """Publish a verified run and print its version directory; exit 3 if it failed verification or was changed since.
 

@@ -1,5 +1,6 @@
 """`pipeline train`: parse options, show progress."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
+    from pipeline.run_directory import RunDirectory
 
 
 @click.command("train", short_help="Train a classifier: a recipe and data in, a run directory out.")
@@ -32,20 +34,39 @@ def command(
     """
     from pipeline.recipe import load
 
-    run = train_with_progress(load(recipe, settings), data, runs, device=device, is_deterministic=deterministic)
+    keys = load(recipe, settings)
+    run = train_with_progress(keys, find_data(keys, data), runs, device=device, is_deterministic=deterministic)
     click.echo(run.path)
     if run.info["interrupted"]:
         click.echo(f"pipeline: interrupted; the best weights so far are in {run.path}.", err=True)
         raise SystemExit(1)
 
 
-def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, **choices: Any) -> Any:
+def find_data(keys: "Recipe", data: Path | None) -> Path:
+    """Return the data set's folder: the option's, or the recipe's; a named set is fetched if it is not there.
+
+    Raises:
+        UsageError: neither says.
+    """
+    from pipeline.data.catalog import SETS
+    from pipeline.data.fetch import fetch
+
+    if data or not keys.data.source:
+        if data is None:
+            raise UsageError("no data: give --data DIR, or data.source in the recipe.")
+        return data
+    folder = Path("data") / keys.data.source
+    if keys.data.source in SETS and not folder.exists():
+        click.echo(f"fetching {keys.data.source} into {folder}", err=True)
+        return fetch(keys.data.source, folder)
+    return folder if keys.data.source in SETS else Path(keys.data.source)
+
+
+def train_with_progress(keys: "Recipe", data: Path, runs: Path, **choices: Any) -> "RunDirectory":
     """Train with a progress bar on a terminal, or a line for each epoch elsewhere; return the run."""
     from pipeline.train import Epoch, Step, train
 
-    source = data or (Path(keys.data.source) if keys.data.source else None)
-    if source is None:
-        raise UsageError("no data: give --data DIR, or data.source in the recipe.")
+    is_terminal = sys.stderr.isatty()
 
     def show(event: Step | Epoch) -> None:
         if isinstance(event, Epoch):
@@ -60,5 +81,4 @@ def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, **choices
             done = "=" * (30 * event.step // event.steps)
             click.echo(f"\r  [{done:<30}] {event.step}/{event.steps} loss {event.loss:.4f}{end}", err=True, nl=False)
 
-    is_terminal = click.get_text_stream("stderr").isatty()
-    return train(source, keys, runs, progress=show, **choices)
+    return train(data, keys, runs, progress=show, **choices)

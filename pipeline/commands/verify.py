@@ -34,8 +34,14 @@ def command(
     from pipeline.verify import verify
 
     directory = RunDirectory.open(run)
-    progress = (lambda _: None) if as_json else show
-    report = verify(directory, data, providers=providers, endpoint=endpoint, model=model, progress=progress)
+    report = verify(
+        directory,
+        data,
+        providers=providers,
+        endpoint=endpoint,
+        model=model,
+        progress=lambda check: click.echo(line(check), err=as_json),
+    )
     if as_json:
         click.echo((directory / "parity.json").read_text(), nl=False)
     if not report.passed:
@@ -43,6 +49,6 @@ def command(
         raise CheckFailed(f"{run}: not verified: {', '.join(failed)}. See {directory / 'parity.json'}.")
 
 
-def show(check: "Check") -> None:
-    """Print one check's outcome."""
-    click.echo(f"{'pass' if check.passed else 'FAIL'}  {check.engine:<22} {check.name:<19} {check.detail}")
+def line(check: "Check") -> str:
+    """Say one check's outcome."""
+    return f"{'pass' if check.passed else 'FAIL'}  {check.engine:<22} {check.name:<19} {check.detail}"

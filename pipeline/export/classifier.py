@@ -1,7 +1,6 @@
 """The classifier as an ONNX graph: token ids or features in, probabilities out."""
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model import LSTMClassifier
-from pipeline.model.lstm import OnnxLSTM
+from pipeline.model.classifier import with_onnx_layers
 from pipeline.signature import BATCH, SEQ
 from pipeline.tokenizer import OPSET
 
@@ -25,8 +24,7 @@ class _Exportable(nn.Module):
 
     def __init__(self, model: LSTMClassifier) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).eval()
-        self.model.layers = nn.ModuleList(OnnxLSTM(layer) for layer in model.layers)  # type: ignore[arg-type]
+        self.model = with_onnx_layers(model)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) or (B, T, F), lengths (B, 1) → probabilities (B, C)."""
@@ -45,7 +43,7 @@ def classifier_graph(model: LSTMClassifier, input_name: str) -> onnx.ModelProto:
     if input_name == "token_ids":
         inputs = torch.ones(2, T, dtype=torch.int64)
     else:
-        inputs = torch.zeros(2, T, model.layers[0].input_size)  # type: ignore[arg-type]
+        inputs = torch.zeros(2, T, model.lstm_layers[0].input_size)
     lengths = torch.tensor([[T], [T - 1]])
     with _quiet():
         program = torch.onnx.export(

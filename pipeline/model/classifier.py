@@ -3,12 +3,13 @@
 Legend: B rows in a batch, T steps, F numbers in a frame, H units of the LSTM, C classes.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.lstm import LSTMLayer
+from pipeline.model.lstm import LSTMLayer, OnnxLSTM
 from pipeline.recipe import ModelKeys
 
 
@@ -55,12 +56,24 @@ class LSTMClassifier(nn.Module):
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def lstm_layers(self) -> list[LSTMLayer]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, LSTMLayer)]
+
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return logits; see the class for shapes."""
         steps = self.front(inputs)  # (B, T, F)
         for layer in self.layers:
             steps = layer(self.dropout(steps), lengths)  # (B, T, D·H)
         return self.head(self.dropout(self.pool(steps, lengths)))  # type: ignore[no-any-return]  # (B, C)
+
+
+def with_onnx_layers(model: LSTMClassifier) -> LSTMClassifier:
+    """Return a copy in evaluation mode whose layers are `OnnxLSTM`: the form that is exported."""
+    exportable = copy.deepcopy(model).eval()
+    exportable.layers = nn.ModuleList(OnnxLSTM(layer) for layer in model.lstm_layers)
+    return exportable
 
 
 class TokenEmbedding(nn.Module):

@@ -47,12 +47,12 @@ class LSTMLayer(nn.Module):
         An orthogonal recurrence keeps the norm of what flows through it (Saxe et al. 2014); an open forget gate lets
         the cell remember from the first step on (Jozefowicz et al. 2015).
         """
+        by_gate = {name: value.data.chunk(4) for name, value in direction.named_parameters()}
         for gate in range(4):
-            rows = slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
-            nn.init.xavier_uniform_(direction.weight_ih_l0.data[rows])
-            nn.init.orthogonal_(direction.weight_hh_l0.data[rows])
-            nn.init.constant_(direction.bias_ih_l0.data[rows], float(gate == FORGET))
-            nn.init.zeros_(direction.bias_hh_l0.data[rows])
+            nn.init.xavier_uniform_(by_gate["weight_ih_l0"][gate])
+            nn.init.orthogonal_(by_gate["weight_hh_l0"][gate])
+            nn.init.constant_(by_gate["bias_ih_l0"][gate], float(gate == FORGET))
+            nn.init.zeros_(by_gate["bias_hh_l0"][gate])
 
 
 class OnnxLSTM(nn.Module):
@@ -62,6 +62,10 @@ class OnnxLSTM(nn.Module):
 
     Source: ONNX operator LSTM, opset 14; ``layout = 0``, the only one that ONNX Runtime's CPU kernel takes.
     """
+
+    W: Tensor
+    R: Tensor
+    B: Tensor
 
     def __init__(self, layer: LSTMLayer) -> None:
         super().__init__()

@@ -27,4 +27,6 @@ def load_weights(model: LSTMClassifier, path: Path) -> None:
     except safetensors.SafetensorError as error:
         raise RunError(f"{path}: not a whole safetensors file ({error}). Train again.") from error
     except RuntimeError as error:
-        raise RunError(f"{path}: belongs to another model than {path.parent}/recipe.toml describes. Train again.") from error
+        raise RunError(
+            f"{path}: belongs to another model than {path.parent}/recipe.toml describes. Train again."
+        ) from error

@@ -56,7 +56,7 @@ def loads(text: str) -> pb.ModelConfig:
     Raises:
         google.protobuf.text_format.ParseError: the text is not one.
     """
-    return text_format.Parse(text, pb.ModelConfig())  # type: ignore[no-any-return]
+    return text_format.Parse(text, pb.ModelConfig())
 
 
 def _dims(tensor: Tensor) -> list[int]:

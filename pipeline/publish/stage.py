@@ -63,7 +63,7 @@ def publish(
         number = _number(store, name, version)
         _require_same_contract(store, name, signature)
         staged = staging / name
-        _stage_model(run, staged, name, signature, keys)
+        _stage_model(staged, name, signature, keys)
         _stage_version(run, staged / str(number), name, number)
         _require_served(staged, staged / str(number))
         _put(store, staged, name, number)
@@ -87,7 +87,8 @@ def _keys(run: RunDirectory, settings: tuple[str, ...]) -> PublishKeys:
     keys = recipe.load(str(run / "recipe.toml"), settings).publish
     if keys.max_batch_size > verified.max_batch_size:
         raise UsageError(
-            f"publish.max_batch_size: {keys.max_batch_size} is more than the {verified.max_batch_size} that was verified."
+            f"publish.max_batch_size: {keys.max_batch_size} is more than {verified.max_batch_size}, which was verified. "
+            "Train with the larger one."
         )
     return keys
 
@@ -97,7 +98,9 @@ def _number(store: Repository, name: str, version: int | None) -> int:
     if version is None:
         return max(versions, default=0) + 1
     if version in versions:
-        raise RepositoryError(f"{store.path / name / str(version)}: exists. Versions are never overwritten; leave --version out.")
+        raise RepositoryError(
+            f"{store.path / name / str(version)}: exists. Versions are never overwritten: leave out --version."
+        )
     return version
 
 
@@ -114,10 +117,12 @@ def _require_same_contract(store: Repository, name: str, signature: Signature) -
             )
 
 
-def _stage_model(run: RunDirectory, staged: Path, name: str, signature: Signature, keys: PublishKeys) -> None:
+def _stage_model(staged: Path, name: str, signature: Signature, keys: PublishKeys) -> None:
     staged.mkdir()
     if any("\n" in label for label in signature.classes):
-        raise RepositoryError("a class name holds a line break, which Triton's label file cannot. Rename it in the data.")
+        raise RepositoryError(
+            "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
+        )
     text = config.dumps(config.model_config(name, signature, keys))
     if config.loads(text) != config.model_config(name, signature, keys):
         raise RepositoryError(f"{name}: config.pbtxt does not read back as it was written.")
@@ -161,7 +166,9 @@ def _require_served(model: Path, version: Path) -> None:
         probabilities, label = session.run(["probabilities", "label"], _feed(golden))
         difference = np.abs(probabilities[0] - np.array(golden["probabilities"], np.float32)).max()
         if not difference <= _GOLDEN_TOLERANCE or label[0, 0] != golden["label"]:
-            raise CheckFailed(f"{version}: the staged copy answers {label[0, 0]!r} where {golden['label']!r} was verified.")
+            raise CheckFailed(
+                f"{version}: the staged copy answers {label[0, 0]!r} where {golden['label']!r} was verified."
+            )
 
 
 def _feed(golden: dict[str, Any]) -> dict[str, np.ndarray]:

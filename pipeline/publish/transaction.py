@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import RepositoryError
+from pipeline.errors import PipelineError, RepositoryError
 from pipeline.files import sync_directory
 
 LOCK_FILE = ".publish.lock"
@@ -62,8 +62,11 @@ class Repository:
             prefix = f"{_STAGING}{self.path.resolve().name}-"
             with tempfile.TemporaryDirectory(prefix=prefix, dir=self._staging_parent) as folder:
                 yield Path(folder)
-        except OSError as error:
-            raise RepositoryError(f"{self.path}: {error.strerror or error}. The repository is untouched.") from error
+        except (OSError, PipelineError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            raise RepositoryError(f"{self.path}: {cause.strerror or cause}. The repository is untouched.") from error
 
     def put(self, staged: Path, target: Path) -> None:
         """Make a staged folder durable and rename it into the repository.

@@ -126,21 +126,22 @@ def _train_epoch(
     for indices in length_batches(training.sequences.lengths, keys.batch_size, generator):
         inputs, lengths = (torch.from_numpy(array).to(device) for array in training.sequences.padded(indices))
         labels = torch.from_numpy(training.labels[indices]).to(device)
-        loss = F.cross_entropy(model(inputs, lengths), labels)
+        objective = F.cross_entropy(model(inputs, lengths), labels)
         optimizer.zero_grad()
-        loss.backward()
+        objective.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), keys.clip_norm))
-        if not math.isfinite(loss.item() + norm):
+        loss = objective.item()
+        tally.steps += 1
+        if not math.isfinite(loss + norm):
             raise PipelineError(
-                f"training diverged: loss {loss.item()}, gradient norm {norm} in epoch {epoch}, step {tally.steps + 1}. "
+                f"training diverged: loss {loss}, gradient norm {norm} in epoch {epoch}, step {tally.steps}. "
                 f"Lower train.learning_rate (now {keys.learning_rate}) or train.clip_norm (now {keys.clip_norm})."
             )
         optimizer.step()
-        tally.steps += 1
-        tally.loss += loss.item() * len(indices)
+        tally.loss += loss * len(indices)
         tally.norm += norm
         tally.clipped += norm > keys.clip_norm
-        yield Step(epoch, tally.steps, steps, loss.item())
+        yield Step(epoch, tally.steps, steps, loss)
     return tally
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pipeline.verify.cases import HOSTILE_TEXTS, Batch
-from pipeline.verify.compare import Answers, compare
+from pipeline.verify.compare import Answers, compare, is_worse
 from pipeline.verify.engines import Engine, Row
 from pipeline.verify.report import Check
 
@@ -24,7 +24,7 @@ def parity(name: str, reference: Engine, candidate: Engine, batches: Iterable[Ba
         total += difference.mean_absolute * difference.rows
         flips += len(difference.flips)
         valid_flips += len(difference.valid_flips)
-        if not where or not difference.max_absolute <= worst:
+        if not where or is_worse(difference.max_absolute, worst):
             worst = difference.max_absolute
             where = _worst_case(batch, difference.worst_row, expected, given)
     passed = rows > 0 and worst <= tolerance and flips == 0 and valid_flips == 0
@@ -65,10 +65,12 @@ def invariance(name: str, candidate: Engine, batches: Iterable[Batch], alone: Se
             answer = given.rows(np.array([row]))
             difference = compare(expected, answer, INVARIANCE)
             changed += len(difference.flips) + len(difference.valid_flips)
-            if not difference.max_absolute <= worst:
+            if is_worse(difference.max_absolute, worst):
                 worst, where = difference.max_absolute, f"{batch.name}, row {row}: {_excerpt(batch.rows[row])}"
     passed = place > 0 and worst <= INVARIANCE and changed == 0
-    detail = f"max |Δ probability| against the row alone {worst:.1e}, {changed} labels differ; allowed {INVARIANCE:.0e} and 0"
+    detail = (
+        f"max |Δ probability| to the row alone {worst:.1e}, {changed} labels differ; allowed {INVARIANCE:.0e} and 0"
+    )
     measured = {"rows": place, "max_absolute": worst, "allowed": INVARIANCE, "changed": changed, "worst": where}
     return Check(candidate.name, name, passed, detail if passed else f"{detail}; worst at {where}", measured)
 
@@ -81,9 +83,7 @@ def repeatability(candidate: Engine, batch: Batch) -> Check:
     return Check(candidate.name, "repeated", passed, detail)
 
 
-def companies(
-    candidate: Engine, rows: list[Row], longest: Row, max_batch_size: int, *, is_text: bool
-) -> list[Check]:
+def companies(candidate: Engine, rows: list[Row], longest: Row, max_batch_size: int, *, is_text: bool) -> list[Check]:
     """Check that a row's answer does not depend on its company: padded, shuffled, mixed, beside hostile bytes."""
     answers = [candidate.answer([row]) for row in rows]
     checks = [
@@ -101,7 +101,9 @@ def companies(
         checks.append(invariance(name, candidate, batches, [answers[index] for index in order]))
     if is_text:
         beside = [Batch(f"beside {name}", [rows[0], raw, rows[-1]]) for name, raw in HOSTILE_TEXTS]
-        checks.append(invariance("hostile neighbours", candidate, beside, [answers[0], None, answers[-1]] * len(beside)))
+        checks.append(
+            invariance("hostile neighbours", candidate, beside, [answers[0], None, answers[-1]] * len(beside))
+        )
     return checks
 
 

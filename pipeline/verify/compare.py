@@ -1,5 +1,6 @@
 """Measure how far two sets of answers are apart; judging is `checks`' work."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,11 @@ def compare(reference: Answers, candidate: Answers, tolerance: float) -> Differe
         flips=tuple(flips),
         valid_flips=_valid_flips(reference, candidate),
     )
+
+
+def is_worse(difference: float, worst: float) -> bool:
+    """Say whether a difference is worse than the worst so far; NaN is worse than any number, nothing than NaN."""
+    return not (difference <= worst or math.isnan(worst))
 
 
 def _valid_flips(reference: Answers, candidate: Answers) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class OnnxEngine:
         outputs = ["probabilities", "label"] + ["valid"] * self._is_text
         try:
             probabilities, labels, *valid = self._session.run(outputs, self._feed(rows))
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise PipelineError(f"{self.name}: cannot answer a batch of {len(rows)}: {first_line(error)}") from error
         return Answers(probabilities, labels[:, 0].tolist(), valid[0][:, 0] if valid else None)
 

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
+from pipeline.model.classifier import with_onnx_layers
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import first_line
-from pipeline.signature import Signature, Tensor
+from pipeline.signature import DataType, Signature, Tensor
 from pipeline.tokenizer import IR_VERSION, OPSET, read_vocabulary
 from pipeline.verify.report import Check
 
 STOCK_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
-_DTYPES = {
+WEIGHTS = "classifier/model."  # what export puts before the name that a weight has in the trained model
+_DTYPES: dict[int, DataType] = {
     TensorProto.STRING: "STRING",
     TensorProto.FLOAT: "FP32",
     TensorProto.INT64: "INT64",
@@ -46,11 +49,29 @@ def check_graph(run: RunDirectory, signature: Signature, reference: Reference) -
     return Check("files", "graph", not problems, detail, {"problems": problems})
 
 
+def check_weights(run: RunDirectory, reference: Reference) -> Check:
+    """Check that every weight in the graph is the trained one, bit for bit."""
+    graph = onnx.load(run / "model.onnx", load_external_data=False).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    trained = {
+        f"{WEIGHTS}{name}": value.numpy() for name, value in with_onnx_layers(reference.model).state_dict().items()
+    }
+    other = [name for name, value in trained.items() if name not in stored or not np.array_equal(stored[name], value)]
+    count = sum(value.size for value in trained.values())
+    detail = (
+        f"not the trained ones: {', '.join(other)}" if other else f"all {count:,} are the trained ones, bit for bit"
+    )
+    return Check("files", "weights", not other, detail, {"weights": count, "other": other})
+
+
 def _problems(model: onnx.ModelProto, signature: Signature, reference: Reference) -> Iterator[str]:
     graph = model.graph
     if signature.contract != reference.signature.contract:
         yield "signature.json does not declare the contract of this run: its classes or tensors differ"
-    for kind, declared, found in (("input", signature.inputs, graph.input), ("output", signature.outputs, graph.output)):
+    for kind, declared, found in (
+        ("input", signature.inputs, graph.input),
+        ("output", signature.outputs, graph.output),
+    ):
         given = tuple(_tensor(info) for info in found)
         if given != declared:
             yield f"{kind}s are {given}, the signature declares {declared}"
@@ -74,4 +95,4 @@ def _tensor(info: onnx.ValueInfoProto) -> Tensor:
     dtype = _DTYPES.get(kind.elem_type)
     if dtype is None:
         raise PipelineError(f"{info.name}: element type {kind.elem_type} is none of the contract's")
-    return Tensor(info.name, dtype, shape)  # type: ignore[arg-type]
+    return Tensor(info.name, dtype, shape)

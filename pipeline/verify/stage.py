@@ -20,7 +20,7 @@ from pipeline.runtime import CPU, CUDA, open_session
 from pipeline.signature import Signature
 from pipeline.verify import cases, checks
 from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
-from pipeline.verify.graph import check_graph, check_hashes
+from pipeline.verify.graph import check_graph, check_hashes, check_weights
 from pipeline.verify.report import Check, Report
 
 TOLERANCES = {CPU: 1e-5, CUDA: 1e-4}
@@ -76,7 +76,10 @@ def _checks(
     model: str,
 ) -> Iterator[Check]:
     yield check_hashes(run, signature)
-    yield check_graph(run, signature, reference)
+    graph = check_graph(run, signature, reference)
+    yield graph
+    if graph.passed:
+        yield check_weights(run, reference)
     for name in providers:
         provider = PROVIDERS[name]
         try:

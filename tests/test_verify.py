@@ -1,0 +1,276 @@
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from pipeline.commands import main
+from pipeline.errors import CheckFailed
+from pipeline.files import sha256_of
+from pipeline.run_directory import RunDirectory
+from pipeline.serve import running
+from pipeline.signature import Signature
+from pipeline.verify import Report, verify
+from pipeline.verify.cases import Batch
+from pipeline.verify.checks import companies, parity, repeatability
+from pipeline.verify.compare import Answers, compare
+
+Edit = Callable[[onnx.ModelProto], None]
+
+
+def failed(report: Report) -> set[str]:
+    return {check.name for check in report.checks if not check.passed}
+
+
+def initializer(model: onnx.ModelProto, suffix: str) -> onnx.TensorProto:
+    (found,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith(suffix))
+    return found
+
+
+def change(model: onnx.ModelProto, suffix: str, edit: Callable[[np.ndarray], None]) -> None:
+    tensor = initializer(model, suffix)
+    values = numpy_helper.to_array(tensor).copy()
+    edit(values)
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def node(model: onnx.ModelProto, ending: str) -> onnx.NodeProto:
+    (found,) = (node for node in model.graph.node if node.name.endswith(ending) or node.op_type == ending)
+    return found
+
+
+def attribute(found: onnx.NodeProto, name: str) -> onnx.AttributeProto:
+    (value,) = (item for item in found.attribute if item.name == name)
+    return value
+
+
+def swap(values: object, first: int, second: int) -> None:
+    values[first], values[second] = values[second], values[first]  # type: ignore[index]
+
+
+def one_weight(model: onnx.ModelProto) -> None:
+    change(
+        model, "layers.0.R", lambda values: values.__setitem__((0, 3, 2), np.nextafter(values[0, 3, 2], np.float32(9)))
+    )
+
+
+def gates_in_pytorchs_order(model: onnx.ModelProto) -> None:
+    def reorder(values: np.ndarray) -> None:
+        gates = values.reshape(len(values), 4, -1, values.shape[-1]).copy()
+        values[:] = gates[:, [0, 2, 3, 1]].reshape(values.shape)
+
+    change(model, "layers.0.W", reorder)
+
+
+def one_embedding_row(model: onnx.ModelProto) -> None:
+    change(model, "embedding.weight", lambda values: values.__setitem__(-1, values[-1] + 1e-3))
+
+
+def label_names_swapped(model: onnx.ModelProto) -> None:
+    swap(attribute(node(model, "label/name"), "values_strings").strings, 0, 1)
+
+
+def vocabulary_entries_swapped(model: onnx.ModelProto) -> None:
+    swap(attribute(node(model, "vocabulary"), "keys_strings").strings, 1, 2)
+
+
+def vocabulary_shifted_by_one(model: onnx.ModelProto) -> None:
+    numbers = attribute(node(model, "vocabulary"), "values_int64s").ints
+    numbers[1:] = [number + 1 for number in numbers[1:-1]] + [2]
+
+
+def no_lower_casing(model: onnx.ModelProto) -> None:
+    attribute(node(model, "StringNormalizer"), "case_change_action").s = b"NONE"
+
+
+def unknown_words_read_as_padding(model: onnx.ModelProto) -> None:
+    attribute(node(model, "vocabulary"), "default_int64").i = 0
+
+
+def lengths_ignored(model: onnx.ModelProto) -> None:
+    node(model, "LSTM").input[4] = ""
+
+
+def invalid_bytes_not_caught(model: onnx.ModelProto) -> None:
+    attribute(node(model, "RegexFullMatch"), "pattern").s = b"(?s).*"
+
+
+def softmax_over_the_batch(model: onnx.ModelProto) -> None:
+    attribute(node(model, "Softmax"), "axis").i = 0
+
+
+FAULTS: list[tuple[Edit, str]] = [
+    (one_weight, "weights"),
+    (gates_in_pytorchs_order, "grid"),
+    (one_embedding_row, "vocabulary"),
+    (label_names_swapped, "held-out rows"),
+    (vocabulary_entries_swapped, "graph"),
+    (vocabulary_entries_swapped, "vocabulary"),
+    (vocabulary_shifted_by_one, "vocabulary"),
+    (no_lower_casing, "held-out rows"),
+    (unknown_words_read_as_padding, "hostile texts"),
+    (lengths_ignored, "grid"),
+    (invalid_bytes_not_caught, "answers"),
+    (softmax_over_the_batch, "mixed"),
+]
+
+
+@pytest.mark.parametrize(("fault", "caught_by"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_planted_fault_is_caught_by_name_even_when_the_hashes_were_made_to_fit(
+    fault: Edit, caught_by: str, exported_run: RunDirectory, copy_of
+) -> None:
+    run = copy_of(exported_run)
+    model = onnx.load(run / "model.onnx")
+    fault(model)
+    onnx.save(model, run / "model.onnx")
+    signature = Signature.load(run / "signature.json")
+    hashes = {**signature.hashes, "model.onnx": sha256_of(run / "model.onnx")}
+    dataclasses.replace(signature, hashes=hashes).save(run / "signature.json")
+    report = verify(run)
+    assert caught_by in failed(report)
+    assert "hashes" not in failed(report)
+    assert json.loads((run / "parity.json").read_text())["passed"] is False
+
+
+@pytest.mark.parametrize("offset", [0.25, 0.5, 0.999])
+def test_one_changed_byte_is_caught_and_the_command_exits_3(offset: float, exported_run: RunDirectory, copy_of) -> None:
+    run = copy_of(exported_run)
+    content = bytearray((run / "model.onnx").read_bytes())
+    content[int(len(content) * offset)] ^= 1
+    (run / "model.onnx").write_bytes(content)
+    result = CliRunner().invoke(main, ["verify", str(run.path)])
+    assert result.exit_code == 3
+    assert "changed since export: model.onnx" in result.stdout
+    assert "not verified: files hashes" in result.stderr
+
+
+def test_a_truncated_model_is_caught_without_a_traceback(exported_run: RunDirectory, copy_of) -> None:
+    run = copy_of(exported_run)
+    (run / "model.onnx").write_bytes((run / "model.onnx").read_bytes()[:1000])
+    assert {"hashes", "graph", "load"} <= failed(verify(run))
+
+
+def test_a_class_renamed_in_the_signature_is_caught(exported_run: RunDirectory, copy_of) -> None:
+    run = copy_of(exported_run)
+    text = (run / "signature.json").read_text()
+    (run / "signature.json").write_text(text.replace("praise", "prize"))
+    assert "graph" in failed(verify(run))
+
+
+def test_a_healthy_run_passes_every_check_within_the_promised_tolerances(verified_run: RunDirectory) -> None:
+    report = json.loads((verified_run / "parity.json").read_text())
+    assert report["passed"] is True
+    measured = {check["name"]: check["measured"] for check in report["checks"]}
+    assert set(measured) == {
+        "hashes", "graph", "weights", "grid", "held-out rows", "vocabulary", "hostile texts",
+        "padded", "repeated", "mixed", "shuffled", "hostile neighbours",
+    }  # fmt: skip
+    assert all(measured[name]["max_absolute"] <= 1e-5 for name in ("grid", "held-out rows", "vocabulary"))
+    assert all(measured[name]["max_absolute"] <= 1e-6 for name in ("padded", "mixed", "shuffled", "hostile neighbours"))
+    assert measured["grid"]["rows"] == 4 * 3 * (1 + 2 + 7 + 64)
+
+
+def test_parity_names_the_bytes_it_is_about(verified_run: RunDirectory) -> None:
+    report = json.loads((verified_run / "parity.json").read_text())
+    for name, digest in report["hashes"].items():
+        assert sha256_of(verified_run / name) == digest
+    assert {"torch", "onnx", "onnxruntime"} <= set(report["versions"])
+
+
+def test_a_provider_that_is_not_there_is_a_failure_not_a_fallback(exported_run: RunDirectory, copy_of) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    report = verify(copy_of(exported_run), providers=("cuda",))
+    (check,) = (check for check in report.checks if check.name == "load")
+    assert not check.passed
+    assert "CUDAExecutionProvider" in check.detail
+
+
+@pytest.mark.parametrize("run_fixture", ["verified_run", "verified_feature_run"])
+def test_the_live_endpoint_gives_the_same_answers(
+    run_fixture: str, published_repository: Path, copy_of, request: pytest.FixtureRequest
+) -> None:
+    run = copy_of(request.getfixturevalue(run_fixture))
+    with running(published_repository) as server:
+        report = verify(run, endpoint=server.grpc_url)
+    over_grpc = [check for check in report.checks if check.engine.startswith("grpc://")]
+    assert report.passed
+    assert {"grid", "held-out rows", "padded", "mixed", "shuffled", "repeated"} <= {check.name for check in over_grpc}
+
+
+ROWS = [f"row {number}" for number in range(6)]
+
+
+@dataclasses.dataclass
+class Oracle:
+    """An engine whose answer to a row is its number, but for what a test breaks."""
+
+    broken: Callable[[Sequence[str], np.ndarray], np.ndarray] = lambda _, probabilities: probabilities
+    name: str = "oracle"
+
+    def answer(self, rows: Sequence[str | bytes]) -> Answers:
+        rows = [row if isinstance(row, str) else row.decode(errors="replace") for row in rows]
+        first = np.array([0.1 * int(row[-1]) if row.startswith("row") else 0.5 for row in rows], np.float32)
+        probabilities = self.broken(rows, np.stack([first, 1 - first], 1))
+        return Answers(probabilities, ["ab"[number] for number in probabilities.argmax(1)], np.ones(len(rows), bool))
+
+
+def by_position(rows: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+    return probabilities + np.linspace(0, 1e-3, len(rows), dtype=np.float32)[:, None]
+
+
+def by_batch_size(rows: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+    return probabilities + np.float32(1e-3 * (len(rows) == 2))
+
+
+def nan_in_company(rows: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+    return probabilities * np.where(len(rows) > 2, np.nan, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("fault", "caught_by"), [(by_position, "shuffled"), (by_batch_size, "padded"), (nan_in_company, "mixed")]
+)
+def test_an_answer_that_depends_on_its_company_is_caught(fault, caught_by: str) -> None:
+    checks = {check.name: check for check in companies(Oracle(fault), list(ROWS), "long", 6, is_text=True)}
+    assert not checks[caught_by].passed
+    assert all(check.passed for check in companies(Oracle(), list(ROWS), "long", 6, is_text=True))
+
+
+def test_answers_that_change_from_call_to_call_are_caught() -> None:
+    noise: Iterator[float] = iter([0.0, 1e-9])
+    unsteady = Oracle(lambda _, probabilities: probabilities + np.float32(next(noise) * 1e3))
+    assert not repeatability(unsteady, Batch("sample", list(ROWS))).passed
+
+
+def test_nan_fails_parity_and_is_the_worst_row() -> None:
+    def third_is_nan(rows: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+        probabilities[3:4] = np.nan
+        return probabilities
+
+    healthy_after = [Batch("b", list(ROWS)), Batch("c", ROWS[:2])]
+    check = parity("p", Oracle(), Oracle(third_is_nan), healthy_after, 1e-5)
+    assert not check.passed
+    assert (check.measured["worst"]["batch"], check.measured["worst"]["row"]) == ("b", 3)
+
+
+def test_no_batches_at_all_is_not_a_pass() -> None:
+    assert not parity("p", Oracle(), Oracle(), [], 1e-5).passed
+
+
+def test_a_flip_counts_only_beyond_the_tolerance() -> None:
+    even = Answers(np.array([[0.5, 0.5], [0.6, 0.4]], np.float32), ["a", "a"])
+    other = Answers(even.probabilities, ["b", "b"])
+    assert compare(even, other, 1e-5).flips == (1,)
+
+
+def test_answers_of_another_shape_are_refused() -> None:
+    answers = Oracle().answer(ROWS)
+    with pytest.raises(CheckFailed, match=r"probabilities: \(2, 2\) where \(6, 2\) was wanted"):
+        compare(answers, answers.rows(np.arange(2)), 1e-5)
