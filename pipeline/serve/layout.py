@@ -1,0 +1,121 @@
+"""The private folder that one server runs from: a backend directory, an environment and a command line.
+
+::
+
+    FOLDER/
+        backends/onnxruntime/model.py       our Python-based backend
+        backends/python/                    the wheel's Python backend and the stub of this Python
+        libraries/                          libpython, alone: nothing else of its folder may shadow a library
+
+The folder is also the server's working directory, so that no file of the user's can be imported by the stub.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ServerError
+from pipeline.wheel import Triton
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the only place where POSIX shared memory lies
+EXIT_TIMEOUT_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to serve, and where.
+
+    Attributes:
+        repository: the model repository.
+        address: the address of all three services.
+        http_port: 0 picks a free one, as for the other two.
+        grpc_port: where inference is asked for.
+        metrics_port: where Prometheus reads.
+        models: names of the models to serve; all of them when empty.
+        timeout_seconds: how long loading and the first answers may take.
+        verbose: let Triton log all it does.
+    """
+
+    repository: Path
+    address: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    models: tuple[str, ...] = ()
+    timeout_seconds: float = 60
+    verbose: bool = False
+
+
+def lay_out(folder: Path, triton: Triton) -> None:
+    """Build the backend directory inside a private folder.
+
+    The library is copied: Triton refuses one that a link leads out of the backend directory.
+
+    Raises:
+        ServerError: the folder's file system lets no program run.
+    """
+    ours, python = folder / "backends" / "onnxruntime", folder / "backends" / "python"
+    libraries = folder / "libraries"
+    for new in (ours, python, libraries):
+        new.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("backend.py"), ours / "model.py")
+    shutil.copy(triton.backend / "libtriton_python.so", python)
+    shutil.copy(triton.backend / "triton_python_backend_utils.py", python)
+    shutil.copy(triton.stub, python)
+    (libraries / triton.libpython.name).symlink_to(triton.libpython)
+    if not os.access(python / triton.stub.name, os.X_OK):
+        raise ServerError(f"{folder}: no program may run from there (mounted noexec). Set TMPDIR to another folder.")
+
+
+def environment(folder: Path, triton: Triton) -> dict[str, str]:
+    """Return the environment in which Triton finds its libraries, and its stub this Python's packages."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AIP_"))},
+        "LD_LIBRARY_PATH": os.pathsep.join([str(triton.libraries), str(folder / "libraries")]),
+        "PYTHONHOME": os.pathsep.join([sys.base_prefix, sys.base_exec_prefix]),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(_folder_of, ("numpy", "onnxruntime")))),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUTF8": "1",
+    }
+
+
+def command_line(folder: Path, triton: Triton, options: Options, models: tuple[str, ...], regions: str) -> list[str]:
+    """Return the command that starts Triton.
+
+    Args:
+        folder: the private folder that `lay_out` filled.
+        triton: the wheel's parts.
+        options: addresses and ports, all of them real.
+        models: what to load, by name: with ``*`` Triton would also try folders that are being written.
+        regions: the prefix of the names of its shared memory.
+    """
+    return [
+        str(triton.server),
+        f"--model-repository={options.repository.resolve()}",
+        f"--backend-directory={folder / 'backends'}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in models),
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",  # the reason is asked for, and told in one line
+        "--strict-readiness=false",  # a version that fails to load leaves the old one, and the server, in service
+        *(f"--{service}-address={options.address}" for service in ("http", "grpc", "metrics")),
+        f"--http-port={options.http_port}",
+        f"--grpc-port={options.grpc_port}",
+        f"--metrics-port={options.metrics_port}",
+        "--allow-gpu-metrics=false",  # needs DCGM, which the wheel lacks
+        "--pinned-memory-pool-byte-size=0",  # the backend takes its tensors through shared memory
+        f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+        f"--backend-config=python,shm-region-prefix-name={regions}",
+        "--backend-config=python,stub-timeout-seconds=60",
+        *(("--log-verbose=1",) if options.verbose else ("--log-info=false",)),
+    ]
+
+
+def _folder_of(package: str) -> str:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ServerError(f"{package} is not installed beside {sys.executable}. `pip install pipeline` brings it.")
+    return str(Path(spec.origin).parents[1])

@@ -1,0 +1,231 @@
+"""One life of the server: from its start, through changes on disk, until it is lost or told to stop."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Event as Flag
+
+from pipeline.errors import RequestError, ServerError
+from pipeline.serve.layout import Options
+from pipeline.serve.network import host_to_reach, is_listening
+from pipeline.serve.probe import Busy, Probe
+from pipeline.serve.process import Process, ServerLost
+from pipeline.serve.repository import ModelOnDisk, scan
+
+TICK_SECONDS = 0.25
+SCAN_SECONDS = 1.0
+CANARY_SECONDS = 2.0
+CANARY_TIMEOUT_SECONDS = 3.0
+MAX_REFUSALS = 2
+SILENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The server answers.
+
+    Attributes:
+        http: host and port, as for the other two.
+        grpc: where inference is asked for.
+        metrics: where Prometheus reads.
+        models: the versions in service, by model.
+        pid: the process number of Triton.
+    """
+
+    http: str
+    grpc: str
+    metrics: str
+    models: dict[str, tuple[int, ...]]
+    pid: int
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """The server was lost, and starts again after a pause."""
+
+    reason: str
+    pause_seconds: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model changed on disk and is now served as it lies there; without versions it was taken out of service."""
+
+    model: str
+    versions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """A model changed on disk and could not be loaded, or does not answer; `versions` are in service."""
+
+    model: str
+    reason: str
+    versions: tuple[int, ...]
+
+
+Event = Ready | Restarting | Loaded | LoadFailed
+
+
+class Life:
+    """One life of the server.
+
+    Attributes:
+        is_first: refuse a model that cannot be served; later lives report it and serve the others.
+        on_disk: the repository as it was last looked at.
+        health: of each model that has answered since it was loaded; no other can be lost.
+    """
+
+    def __init__(self, options: Options, process: Process, stop: Flag, is_first: bool) -> None:
+        self.options = options
+        self.process = process
+        self.stop = stop
+        self.is_first = is_first
+        self.host = host_to_reach(options.address)
+        self.on_disk = scan(options.repository, options.models)
+        self.health: dict[str, Health] = {}
+        self.dead_stubs: set[int] = set()
+
+    def run(self) -> Iterator[Event]:
+        """Yield what happens until `stop` is set.
+
+        Raises:
+            ServerLost: the server ended, or answers no more.
+            ServerError: it cannot serve what it was asked to.
+        """
+        if not self._wait_for_port():
+            return
+        with Probe(f"{self.host}:{self.options.grpc_port}") as probe:
+            try:
+                yield from self._begin(probe)
+                yield from self._watch(probe)
+            except RequestError as error:  # to a question that every living server answers
+                self.process.check()
+                raise ServerLost(f"Triton answers no more: {error}") from error
+
+    def _wait_for_port(self) -> bool:
+        """Return True once the server listens, which it does when all models are loaded; False when told to stop."""
+        deadline = time.monotonic() + self.options.timeout_seconds
+        while not is_listening(self.host, self.options.grpc_port):
+            self.process.check()
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"{self.options.repository}: still loading after {self.options.timeout_seconds:g} s. "
+                    "Give it longer with --timeout-seconds, or see more with --log-verbose."
+                )
+            if self.stop.wait(TICK_SECONDS / 5):
+                return False
+        return True
+
+    def _begin(self, probe: Probe) -> Iterator[Event]:
+        failures, versions = probe.failures(), probe.versions()
+        for model in self.on_disk.keys() - failures.keys() - versions.keys():  # not even its configuration was read
+            failures[model] = self.process.error_about(model) or "Triton gives no reason; see --log-verbose"
+        for model in versions:
+            try:
+                self._expect_answer(probe, model)
+            except RequestError as error:
+                self.process.check()
+                failures[model] = str(error)
+        for model, reason in failures.items():
+            if self.is_first:
+                raise ServerError(f"{self.options.repository / model}: cannot be served: {reason}")
+            yield LoadFailed(model, reason, probe.versions().get(model, ()))
+        yield Ready(
+            http=f"{self.host}:{self.options.http_port}",
+            grpc=f"{self.host}:{self.options.grpc_port}",
+            metrics=f"{self.host}:{self.options.metrics_port}",
+            models=probe.versions(),
+            pid=self.process.pid,
+        )
+
+    def _watch(self, probe: Probe) -> Iterator[Event]:
+        next_scan = next_canary = time.monotonic()
+        while not self.stop.wait(TICK_SECONDS):
+            self.process.check()
+            if time.monotonic() >= next_scan:
+                self._check_stubs()
+                yield from self._follow_disk(probe)
+                next_scan = time.monotonic() + SCAN_SECONDS
+            if time.monotonic() >= next_canary:
+                for model, health in self.health.items():
+                    health.check(probe, model)
+                next_canary = time.monotonic() + CANARY_SECONDS
+
+    def _check_stubs(self) -> None:
+        """Notice a dead stub even where other instances of its model answer.
+
+        Raises:
+            ServerLost: Triton has left a stub dead since the last look.
+        """
+        dead = self.process.dead_stubs()
+        if dead & self.dead_stubs:
+            raise ServerLost("a model's backend process died")
+        self.dead_stubs = dead
+
+    def _follow_disk(self, probe: Probe) -> Iterator[Event]:
+        """Load what changed on disk since the last look."""
+        now = scan(self.options.repository, self.options.models)
+        before, self.on_disk = self.on_disk, now
+        for model in sorted(now.keys() | before.keys()):
+            if now.get(model) != before.get(model):
+                yield self._follow(probe, model, now.get(model))
+
+    def _follow(self, probe: Probe, model: str, on_disk: ModelOnDisk | None) -> Event:
+        self.health.pop(model, None)
+        try:
+            if on_disk is None:
+                probe.unload(model, self.options.timeout_seconds)
+            else:
+                self._load(probe, model)
+        except RequestError as error:
+            self.process.check()
+            return LoadFailed(model, str(error), probe.versions().get(model, ()))
+        return Loaded(model, probe.versions().get(model, ()))
+
+    def _load(self, probe: Probe, model: str) -> None:
+        try:
+            probe.load(model, self.options.timeout_seconds)
+        finally:  # the old version goes on answering, and being watched, when the new one cannot be loaded
+            if model in probe.versions():
+                self._expect_answer(probe, model)
+
+    def _expect_answer(self, probe: Probe, model: str) -> None:
+        probe.ask(model, self.options.timeout_seconds)
+        self.health[model] = Health(probe.answered(model))
+
+
+@dataclass
+class Health:
+    """What the last questions to one model showed.
+
+    A stub that died leaves a server that says it is ready, and fails every request after a second. A server with too
+    much to do fails to answer in time, too, but its statistics show that it answers others.
+    """
+
+    answered: int
+    refusals: int = 0
+    silent_since: float | None = None
+
+    def check(self, probe: Probe, model: str) -> None:
+        """Ask the model something small.
+
+        Raises:
+            ServerLost: it refused twice in a row, or it and everyone else has had no answer for long.
+        """
+        try:
+            probe.ask(model, CANARY_TIMEOUT_SECONDS)
+            self.refusals, self.silent_since = 0, None
+        except Busy as error:
+            self._wait_on(probe.answered(model), f"{model} answers no more: {error}")
+        except RequestError as error:
+            self.refusals += 1
+            if self.refusals >= MAX_REFUSALS:
+                raise ServerLost(f"{model} answers no more: {error}") from error
+
+    def _wait_on(self, answered: int, reason: str) -> None:
+        now = time.monotonic()
+        if answered != self.answered or self.silent_since is None:
+            self.answered, self.silent_since = answered, now
+        elif now - self.silent_since > SILENCE_SECONDS:
+            raise ServerLost(reason)

@@ -1,0 +1,130 @@
+"""Questions to a running Triton: which models it has, and whether each really answers."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from pipeline.errors import RequestError
+
+CANARY_ID = "pipeline-canary"
+CANARY_TEXT = b"ready?"
+NUMPY_TYPES = {
+    "BOOL": np.bool_,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+BUSY_CODES = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+CHANNEL_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),  # loopback is never behind a proxy
+    ("grpc.use_local_subchannel_pool", 1),  # a connection to the server before must not delay this one
+]
+
+
+class Busy(RequestError):
+    """No answer in time, or the queue is full: the server may be dead, or have too much to do."""
+
+
+class Probe:
+    """A gRPC connection to one life of one server."""
+
+    def __init__(self, url: str) -> None:
+        self._channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def versions(self, timeout_seconds: float = 5) -> dict[str, tuple[int, ...]]:
+        """Return each model in service with the versions that are ready."""
+        ready: dict[str, list[int]] = {}
+        for entry in self._index(timeout_seconds):
+            if entry.state == "READY":
+                ready.setdefault(entry.name, []).append(int(entry.version))
+        return {name: tuple(sorted(numbers)) for name, numbers in sorted(ready.items())}
+
+    def failures(self, timeout_seconds: float = 5) -> dict[str, str]:
+        """Return Triton's reason for each model that could not be loaded."""
+        return {
+            entry.name: _one_line(entry.reason)
+            for entry in self._index(timeout_seconds)
+            if entry.state == "UNAVAILABLE"
+        }
+
+    def ask(self, model: str, timeout_seconds: float) -> None:
+        """Send one real inference and wait for the answer.
+
+        Raises:
+            RequestError: the model refused it.
+            Busy: it did not answer in time.
+        """
+        config = self._call("ModelConfig", service_pb2.ModelConfigRequest(name=model), timeout_seconds).config
+        self._call("ModelInfer", canary(config), timeout_seconds)
+
+    def answered(self, model: str, timeout_seconds: float = 5) -> int:
+        """Return how many requests a model has answered well, in all its versions."""
+        reply = self._call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=model), timeout_seconds)
+        return sum(item.inference_stats.success.count for item in reply.model_stats)
+
+    def load(self, model: str, timeout_seconds: float) -> None:
+        """Load a model's newest version; the version in service stays until the new one is ready.
+
+        Raises:
+            RequestError: it could not be loaded; the old version is still in service.
+        """
+        self._call("RepositoryModelLoad", service_pb2.RepositoryModelLoadRequest(model_name=model), timeout_seconds)
+
+    def unload(self, model: str, timeout_seconds: float) -> None:
+        """Take a model out of service."""
+        self._call("RepositoryModelUnload", service_pb2.RepositoryModelUnloadRequest(model_name=model), timeout_seconds)
+
+    def _index(self, timeout_seconds: float) -> Any:
+        return self._call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), timeout_seconds).models
+
+    def _call(self, method: str, request: Any, timeout_seconds: float) -> Any:
+        try:
+            return getattr(self._stub, method)(request, timeout=timeout_seconds)
+        except grpc.RpcError as error:
+            kind = Busy if error.code() in BUSY_CODES else RequestError
+            raise kind(_one_line(error.details() or error.code().name)) from error
+
+
+def canary(config: model_config_pb2.ModelConfig) -> service_pb2.ModelInferRequest:
+    """Return a small real request for a model: a short text, or zeros of length one; counts and ids are one."""
+    request = service_pb2.ModelInferRequest(model_name=config.name, id=CANARY_ID)
+    for tensor in config.input:
+        kind = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
+        shape = [1] * (config.max_batch_size > 0) + [max(1, size) for size in tensor.dims]
+        datatype = "BYTES" if kind == "STRING" else kind
+        request.inputs.add(name=tensor.name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(_content(kind, int(np.prod(shape))))
+    return request
+
+
+def _content(kind: str, size: int) -> bytes:
+    if kind == "STRING":
+        return (len(CANARY_TEXT).to_bytes(4, "little") + CANARY_TEXT) * size
+    numbers = np.ones if kind.startswith(("INT", "UINT")) else np.zeros
+    return numbers(size, NUMPY_TYPES[kind]).tobytes()
+
+
+def _one_line(text: str) -> str:
+    """Return Triton's reason without the Python backend's traceback and the words that say nothing."""
+    reason = text.partition("\n\nAt:\n")[0].replace("Internal: TritonModelException: ", "")
+    return " ".join(reason.split())

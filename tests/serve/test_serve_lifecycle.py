@@ -1,0 +1,217 @@
+"""Starting, changing, breaking and stopping a server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tritonclient.grpc as triton
+from asking import ask, column, eventually, is_alive, processor_seconds, shared_memory, stubs_of
+from tiny_models import place, text_config, text_model
+
+from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, life, running
+from pipeline.serve.probe import Probe
+from pipeline.serve.process import ServerLost
+
+
+@contextmanager
+def serving(repository: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any], Path]]:
+    """Run `pipeline serve` on free ports until the block ends; yield it with its ready record."""
+    ready_file = repository.parent / "ready.json"
+    ports = [word for service in ("http", "grpc", "metrics") for word in (f"--{service}-port", "0")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "serve",
+        str(repository),
+        *ports,
+        "--ready-file",
+        str(ready_file),
+        *options,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: ready_file.exists() or process.poll() is not None, 30)
+        assert ready_file.exists(), process.communicate()[1]
+        yield process, json.loads(ready_file.read_text()), ready_file
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answers(server: Server) -> bool:
+    try:
+        with triton.InferenceServerClient(
+            server.grpc_url, channel_args=[("grpc.use_local_subchannel_pool", 1)]
+        ) as client:
+            return bool(ask(client, "words", text=column(b"good")))
+    except triton.InferenceServerException:
+        return False
+
+
+def last(server: Server, kind: type) -> Any:
+    return next((event for event in reversed(server.events) if isinstance(event, kind)), None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_with_exit_code_0_and_leaves_nothing(words, number):
+    with serving(words, "--json") as (process, ready, ready_file):
+        stubs = stubs_of(ready["pid"])
+        assert stubs
+        assert shared_memory(process.pid)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 0, stderr
+        assert json.loads(stdout)["grpc"] == ready["grpc"]
+        assert "development" in stderr
+        assert "2.51 (24.10)" in stderr
+        assert not ready_file.exists()
+        assert not [pid for pid in (ready["pid"], *stubs) if is_alive(pid)]
+        assert not shared_memory(process.pid)
+        assert not list(Path(tempfile.gettempdir()).glob(f"pipeline-{process.pid}-*"))
+
+
+def test_a_killed_supervisor_takes_the_server_with_it_and_the_next_one_cleans_up(words):
+    with serving(words) as (process, ready, _):
+        stubs = stubs_of(ready["pid"])
+        process.kill()
+        process.wait()
+        eventually(lambda: not any(is_alive(pid) for pid in (ready["pid"], *stubs)))
+    with running(words):
+        assert not shared_memory(process.pid)
+        assert not list(Path(tempfile.gettempdir()).glob(f"pipeline-{process.pid}-*"))
+
+
+def test_a_killed_stub_is_noticed_beside_a_living_one_and_all_answer_again_within_ten_seconds(tmp_path):
+    config = text_config("words")
+    config.instance_group[0].count = 2
+    place(tmp_path / "repository", config, text_model().SerializeToString())
+    with running(tmp_path / "repository") as server:
+        killed, living = stubs_of(server.ready.pid)
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: last(server, Restarting) and server.events[-1] == server.ready and answers(server), 10)
+        assert "backend process died" in last(server, Restarting).reason
+        assert not is_alive(living)
+        assert len(stubs_of(server.ready.pid)) == 2
+
+
+def test_a_model_that_refuses_twice_in_a_row_is_lost(words):
+    with running(words) as server, Probe(server.grpc_url) as probe:
+        health = life.Health(answered=0)
+        health.check(probe, "words")
+        health.check(probe, "nowhere")
+        with pytest.raises(ServerLost, match="nowhere answers no more: Request for unknown model"):
+            health.check(probe, "nowhere")
+
+
+def test_a_killed_server_answers_again_within_ten_seconds_on_the_same_ports(words):
+    others = shared_memory()
+    with running(words) as server:
+        before = server.ready
+        os.kill(before.pid, signal.SIGKILL)
+        eventually(lambda: server.ready.pid != before.pid and answers(server), 10)
+        assert "killed by SIGKILL" in last(server, Restarting).reason
+        assert (server.ready.grpc, server.ready.http) == (before.grpc, before.http)
+    assert shared_memory() == others
+
+
+def test_a_stub_that_hangs_is_lost_after_a_long_silence(words, monkeypatch):
+    monkeypatch.setattr(life, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(life, "CANARY_TIMEOUT_SECONDS", 0.5)
+    with running(words) as server:
+        os.kill(stubs_of(server.ready.pid)[0], signal.SIGSTOP)
+        eventually(lambda: last(server, Restarting) and answers(server), 20)
+        assert "Deadline Exceeded" in last(server, Restarting).reason
+
+
+def test_a_server_with_too_much_to_do_is_not_taken_for_a_lost_one(words, monkeypatch):
+    monkeypatch.setattr(life, "CANARY_SECONDS", 0.1)
+    monkeypatch.setattr(life, "CANARY_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(life, "SILENCE_SECONDS", 1.0)
+    texts = column(*[b"good film " * 2_000] * 16)
+    with (
+        running(words) as server,
+        triton.InferenceServerClient(server.grpc_url) as client,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        begun = time.monotonic()
+        while time.monotonic() - begun < 2:
+            list(threads.map(lambda _: ask(client, "words", text=texts), range(16)))
+        assert server.events == [server.ready]
+
+
+def test_a_request_in_flight_is_answered_before_the_server_ends(words):
+    with serving(words) as (process, ready, _), triton.InferenceServerClient(ready["grpc"]) as client:
+        (stub,) = stubs_of(ready["pid"])
+        idle = processor_seconds(stub)
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(ask, client, "words", text=column(b"good " * 1_500_000))
+            eventually(lambda: processor_seconds(stub) > idle + 0.2)
+            process.terminate()
+            assert not answer.done()
+            assert answer.result(timeout=20)["valid"].tolist() == [[True]]
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_version_published_meanwhile_goes_into_service_without_a_restart(words):
+    with running(words) as server, triton.InferenceServerClient(server.grpc_url) as client:
+        before = ask(client, "words", text=column(b"good"))
+        place(words, text_config("words"), text_model(seed=1).SerializeToString(), version=2)
+        eventually(lambda: last(server, Loaded))
+        assert last(server, Loaded) == Loaded("words", (2,))
+        after = ask(client, "words", text=column(b"good"))
+        assert before["probabilities"].tolist() != after["probabilities"].tolist()
+        place(words, text_config("more"), text_model().SerializeToString())
+        eventually(lambda: last(server, Loaded) == Loaded("more", (1,)))
+        assert ask(client, "more", text=column(b"good"))["probabilities"].tolist() == before["probabilities"].tolist()
+        assert not last(server, Restarting)
+
+
+def test_a_broken_new_version_leaves_the_old_one_and_the_server_in_service(words):
+    with running(words) as server, triton.InferenceServerClient(server.grpc_url) as client:
+        before = ask(client, "words", text=column(b"good"))
+        place(words, text_config("words"), text_model().SerializeToString()[:500], version=2)
+        eventually(lambda: last(server, LoadFailed))
+        failed = last(server, LoadFailed)
+        assert failed.versions == (1,)
+        assert "model.onnx" in failed.reason
+        assert "\n" not in failed.reason
+        assert ask(client, "words", text=column(b"good"))["probabilities"].tolist() == before["probabilities"].tolist()
+        assert client.is_server_ready()
+        place(words, text_config("words"), text_model(seed=3).SerializeToString(), version=3)
+        eventually(lambda: last(server, Loaded) == Loaded("words", (3,)))
+        assert not last(server, Restarting)
+
+
+def test_a_version_that_is_being_written_is_not_looked_at(words):
+    (words / "words" / ".staging-2").mkdir()
+    (words / ".staging-words").mkdir()
+    (words / ".staging-words" / "config.pbtxt").write_text("half a configur")
+    with running(words) as server:
+        assert server.ready.models == {"words": (1,)}
+        assert not [event for event in server.events if not isinstance(event, Ready)]
+
+
+def test_a_model_taken_away_is_taken_out_of_service(words, tmp_path):
+    place(words, text_config("other"), text_model().SerializeToString())
+    with running(words) as server:
+        (words / "other").rename(tmp_path / "gone")
+        eventually(lambda: last(server, Loaded))
+        assert last(server, Loaded) == Loaded("other", ())
+        assert answers(server)
+
+
+def test_only_the_models_that_were_asked_for_are_served(words):
+    place(words, text_config("other"), text_model().SerializeToString())
+    with running(words, models=("other",)) as server:
+        assert server.ready.models == {"other": (1,)}
