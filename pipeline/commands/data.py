@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Prepare a data set: a checked, de-duplicated split of a named set or of a file."""
+    """Prepare a data set: a checked, de-duplicated split of a named set or of a file.
+
+    \b
+    pipeline data fetch sentiment
+    pipeline data split reviews.csv --text review --label stars --to data/reviews
+    pipeline data inspect data/reviews
+    """
 
 
 @command.command("list")

@@ -12,6 +12,9 @@ def command(as_json: bool) -> None:
     """Look at this machine: what is there, what is missing, what to do.
 
     The exit code is 1 when something is missing that the pipeline cannot do without here.
+
+    \b
+    pipeline doctor
     """
     from pipeline.doctor import Finding, examine
 

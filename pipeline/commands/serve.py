@@ -42,7 +42,7 @@ def command(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    r"""Serve a model repository on this machine with a real Triton.
+    """Serve a model repository on this machine with a real Triton.
 
     The Triton is 2.51 (release 24.10) out of the nvidia-pytriton wheel: loopback, single user, development. A version
     published meanwhile goes into service without a restart. Ctrl-C or SIGTERM ends it.

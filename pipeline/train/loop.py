@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.errors import PipelineError
 from pipeline.metrics import cross_entropy
@@ -16,6 +17,7 @@ from pipeline.model.classifier import LSTMClassifier
 from pipeline.model.scoring import logits_of
 from pipeline.recipe import TrainKeys
 from pipeline.sequences import Sequences, length_batches
+from pipeline.tokenizer import PADDING_ID, UNKNOWN_ID
 from pipeline.train.optimizer import make_optimizer
 
 
@@ -86,15 +88,16 @@ def train_epochs(
         PipelineError: the loss is no longer a finite number.
     """
     optimizer = make_optimizer(model, keys)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keys.averaging))
     generator = np.random.default_rng(keys.seed)
     best_loss, best_weights, best_epoch = math.inf, copy.deepcopy(model.state_dict()), 0
     for number in range(1, keys.epochs + 1):
         start = time.perf_counter()
-        tally = yield from _train_epoch(model, optimizer, training, keys, generator, number)
+        tally = yield from _train_epoch(model, average, optimizer, training, keys, generator, number)
         trained = time.perf_counter()
-        loss, accuracy = _validate(model, validation)
+        loss, accuracy = _validate(average.module, validation)
         if is_best := loss < best_loss:
-            best_loss, best_weights, best_epoch = loss, copy.deepcopy(model.state_dict()), number
+            best_loss, best_weights, best_epoch = loss, copy.deepcopy(average.module.state_dict()), number
         yield Epoch(
             epoch=number,
             train_loss=tally.loss / len(training.labels),
@@ -113,6 +116,7 @@ def train_epochs(
 
 def _train_epoch(
     model: LSTMClassifier,
+    average: AveragedModel,
     optimizer: torch.optim.Optimizer,
     training: Examples,
     keys: TrainKeys,
@@ -126,6 +130,9 @@ def _train_epoch(
     for indices in length_batches(training.sequences.lengths, keys.batch_size, generator):
         inputs, lengths = (torch.from_numpy(array).to(device) for array in training.sequences.padded(indices))
         labels = torch.from_numpy(training.labels[indices]).to(device)
+        if keys.word_dropout and inputs.ndim == 2:
+            is_dropped = torch.from_numpy(generator.random(inputs.shape) < keys.word_dropout).to(device)
+            inputs[is_dropped & (inputs != PADDING_ID)] = UNKNOWN_ID
         objective = F.cross_entropy(model(inputs, lengths), labels)
         optimizer.zero_grad()
         objective.backward()  # type: ignore[no-untyped-call]
@@ -138,6 +145,7 @@ def _train_epoch(
                 f"Lower train.learning_rate (now {keys.learning_rate}) or train.clip_norm (now {keys.clip_norm})."
             )
         optimizer.step()
+        average.update_parameters(model)
         tally.loss += loss * len(indices)
         tally.norm += norm
         tally.clipped += norm > keys.clip_norm

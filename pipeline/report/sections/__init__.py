@@ -1,0 +1,1 @@
+"""The page's sections, a file for each: records in, blocks out."""

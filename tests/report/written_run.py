@@ -1,0 +1,153 @@
+"""Write a run directory's records by hand: the smallest that every stage could have left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.files import sha256_of, write_json
+from pipeline.run_directory import RunDirectory
+from pipeline.signature import make_signature
+
+SPLITS = ("train", "validation", "test")
+HASH = "ab" * 32
+
+
+def write_run(folder: Path, classes: tuple[str, ...] = ("calm", "angry"), *, name: str = "moods") -> RunDirectory:
+    """Write every file of a verified run, whose weights and model are a few bytes."""
+    path = folder / f"{name}-001"
+    path.mkdir(parents=True)
+    (path / "recipe.toml").write_text('[train]\nepochs = 3\noptimizer = "adamw"\n')
+    (path / "weights.safetensors").write_bytes(b"weights")
+    (path / "model.onnx").write_bytes(b"model")
+    write_json(path / "run.json", _info(path, folder / "data", classes, name))
+    write_json(path / "evaluation.json", _evaluation(path, classes))
+    make_signature("text", classes).save(path / "signature.json")
+    write_json(path / "parity.json", _parity(path, classes))
+    write_epochs(path, [_epoch(1, 0.9, is_best=True), _epoch(2, 0.7654, is_best=True), _epoch(3, 0.8, is_best=False)])
+    (folder / "data").mkdir()
+    write_json(folder / "data" / "dataset.json", _profile(classes))
+    return RunDirectory.open(path)
+
+
+def change(path: Path, **values: Any) -> None:
+    """Change keys at the top of a JSON file."""
+    write_json(path, json.loads(path.read_text()) | values)
+
+
+def write_epochs(path: Path, epochs: list[dict[str, Any]]) -> None:
+    """Write ``metrics.jsonl``; NaN becomes null, as a careful writer does."""
+    (path / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+
+def _epoch(number: int, loss: float, *, is_best: bool) -> dict[str, Any]:
+    return {
+        "epoch": number,
+        "train_loss": loss - 0.1,
+        "validation_loss": loss,
+        "validation_accuracy": 0.8125,
+        "gradient_norm": 0.4567,
+        "clipped_share": 0.25,
+        "tokens_per_second": 23456.7,
+        "seconds": 1.5,
+        "is_best": is_best,
+    }
+
+
+def _info(path: Path, data: Path, classes: tuple[str, ...], name: str) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": name,
+        "dataset": str(data),
+        "dataset_hashes": {f"{split}.parquet": HASH for split in SPLITS},
+        "interface": "text",
+        "classes": classes,
+        "device": "cpu",
+        "deterministic": False,
+        "interrupted": False,
+        "versions": {"pipeline": "0.1.0", "torch": "2.99.1"},
+        "hashes": {file: sha256_of(path / file) for file in ("recipe.toml", "weights.safetensors")},
+    }
+
+
+def _evaluation(path: Path, classes: tuple[str, ...]) -> dict[str, Any]:
+    split = {
+        "rows": 1234,
+        "loss": 0.4321,
+        "accuracy": 0.8765,
+        "macro_f1": 0.7531,
+        "majority_baseline": 0.5432,
+        "classes": [
+            {"label": label, "rows": 617, "precision": 0.91, "recall": 0.82, "f1": 0.8628} for label in classes
+        ],
+        "confusion": [[506 if a == b else 111 for b in classes] for a in classes],
+        "calibration": {
+            "expected_calibration_error": 0.0357,
+            "bins": [
+                {"rows": 234, "confidence": 0.61, "accuracy": 0.5901},
+                {"rows": 1000, "confidence": 0.93, "accuracy": 0.9502},
+            ],
+        },
+    }
+    return {
+        "weights_sha256": sha256_of(path / "weights.safetensors"),
+        "validation": split | {"rows": 1111},
+        "test": split,
+    }
+
+
+def _parity(path: Path, classes: tuple[str, ...]) -> dict[str, Any]:
+    share = 1 / len(classes)
+    worst = {
+        "batch": "batch 7 × length 3, ragged",
+        "row": 5,
+        "input": "'so calm <b>today</b>'",
+        "reference": [share] * len(classes),
+        "candidate": [share + 3.2e-7] * len(classes),
+        "labels": [classes[0], classes[0]],
+    }
+    grid = {"rows": 888, "max_absolute": 3.2e-7, "allowed": 1e-5, "flips": 0, "valid_flips": 0, "worst": worst}
+    return {
+        "format": 1,
+        "passed": True,
+        "hashes": {name: sha256_of(path / name) for name in ("weights.safetensors", "model.onnx", "signature.json")},
+        "versions": {"pipeline": "0.1.0", "onnxruntime": "1.99.2"},
+        "checks": [
+            check("files", "hashes", detail="3 files are the bytes that were exported", measured={"changed": []}),
+            check("CPUExecutionProvider", "grid", measured=grid),
+            check("grpc://127.0.0.1:8001", "grid", measured=grid),
+        ],
+    }
+
+
+def check(engine: str, name: str, *, passed: bool = True, detail: str = "", measured: Any) -> dict[str, Any]:
+    """Return one check as ``parity.json`` holds it."""
+    return {"engine": engine, "name": name, "passed": passed, "detail": detail, "measured": measured}
+
+
+def _profile(classes: tuple[str, ...]) -> dict[str, Any]:
+    counts = {"train": 4321, "validation": 617, "test": 618}
+    none = {"count": 0, "lines": []}
+    return {
+        "format": 1,
+        "interface": "text",
+        "classes": classes,
+        "rows": {split: count * len(classes) for split, count in counts.items()},
+        "class_rows": dict.fromkeys(classes, counts),
+        "lengths": {"words": {"p50": 17, "p90": 29, "p99": 42, "max": 146}},
+        "read": {
+            "file": {
+                "rows": 19459,
+                "bad": {"no label": {"count": 3, "lines": [7, 70, 700]}},
+                "duplicates": {"count": 215, "lines": [1]},
+                "conflicts": {"inputs": 1, "count": 2, "lines": [173]},
+                "also_in_test": 0,
+            },
+            "test": {"rows": 618, "bad": {}, "duplicates": none, "conflicts": none | {"inputs": 0}},
+        },
+        "unseen": {"test": {"words": 0.0412}},
+        "straddling": 0,
+        "fractions": [0.8, 0.1, 0.1],
+        "seed": 9,
+        "source": {"name": "moods", "package": "moods==1.2", "files": ["a.tsv", "b.tsv"]},
+        "hashes": {f"{split}.parquet": HASH for split in SPLITS},
+    }

@@ -1,0 +1,61 @@
+"""The published model in ONNX Runtimes that know nothing of this package: Triton 24.10's and the newest."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.runtime import open_session
+from pipeline.verify.cases import HOSTILE_TEXTS
+
+SCRIPT = """
+import json, sys
+import numpy as np, onnxruntime
+assert "pipeline" not in sys.modules
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+rows = [bytes.fromhex(row) for row in json.load(sys.stdin)]
+answers = []
+for start in range(0, len(rows), 8):
+    texts = np.array(rows[start : start + 8], dtype=f"S{max(map(len, rows)) + 1}")[:, None]
+    probabilities, label, valid = session.run(["probabilities", "label", "valid"], {"text": texts})
+    answers += zip(probabilities.tolist(), label[:, 0].tolist(), valid[:, 0].tolist())
+print(json.dumps({"version": onnxruntime.__version__, "answers": answers}))
+"""
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("requirement", ["onnxruntime==1.19.2", "onnxruntime"])
+def test_the_published_model_gives_the_same_answers_without_this_package(
+    requirement: str, published_repository: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", requirement, "numpy<2"]
+    subprocess.run(install, check=True)
+    model = published_repository / "opinions" / "1" / "model.onnx"
+    texts = [
+        b"the film is lovely",
+        "电影 不好".encode(),
+        b"her song never works",
+        *(raw for _, raw in HOSTILE_TEXTS[:-1]),
+    ]
+    asked = subprocess.run(
+        [str(python), "-c", SCRIPT, str(model)],
+        input=json.dumps([raw.hex() for raw in texts]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    given = json.loads(asked.stdout)
+    if "==" in requirement:
+        assert given["version"] == requirement.partition("==")[2]
+    session = open_session(model)
+    for raw, (probabilities, label, valid) in zip(texts, given["answers"], strict=True):
+        feed = np.array([[raw]], dtype=f"S{len(raw) + 1}")
+        expected = session.run(["probabilities", "label", "valid"], {"text": feed})
+        assert np.abs(expected[0][0] - probabilities).max() <= 1e-5
+        assert (expected[1][0, 0], bool(expected[2][0, 0])) == (label, valid)
