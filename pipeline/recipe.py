@@ -64,12 +64,16 @@ class TrainKeys:
 
     epochs: int = _key(10, "passes over the training split, at most", least=1)
     batch_size: int = _key(64, "sequences in a batch", least=1)
-    optimizer: str = _key("adamw", "", choices=("adam", "adamw", "rmsprop", "sgd"))
-    learning_rate: float = _key(2e-3, "", least=0)
-    weight_decay: float = _key(0.0, "", least=0)
+    optimizer: str = _key("adamw", "how gradients become steps", choices=("adam", "adamw", "rmsprop", "sgd"))
+    learning_rate: float = _key(2e-3, "size of a step", least=0)
+    weight_decay: float = _key(0.0, "pull of the weights towards zero; decoupled in adamw", least=0)
     momentum: float = _key(0.9, "of SGD and RMSprop; unused by Adam", least=0, most=1)
-    word_dropout: float = _key(0.0, "share of tokens read as unknown in training; unused for features", least=0, most=0.9)
-    averaging: float = _key(0.0, "decay of the weights' moving average that is validated and kept", least=0, most=0.9999)
+    word_dropout: float = _key(
+        0.0, "share of tokens read as unknown in training; unused for features", least=0, most=0.9
+    )
+    averaging: float = _key(
+        0.0, "decay of the weights' moving average that is validated and kept", least=0, most=0.9999
+    )
     clip_norm: float = _key(1.0, "gradients are scaled down to this norm", least=0)
     patience: int = _key(2, "epochs without a better validation loss before training stops", least=1)
     seed: int = _key(0, "of initial weights, dropout and the order of batches", least=0)

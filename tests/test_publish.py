@@ -153,7 +153,7 @@ def test_serving_keys_can_change_without_training_anew(verified_run: RunDirector
     ("setting", "message"),
     [
         ("train.epochs=3", "the run is trained; only publish"),
-        ("publish.max_batch_size=128", "128 is more than 64, which was verified"),
+        ("publish.max_batch_size=128", "128 is more than the verified 64"),
         ("publish.instance=2", "did you mean instances"),
     ],
 )

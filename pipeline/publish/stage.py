@@ -87,7 +87,7 @@ def _keys(run: RunDirectory, settings: tuple[str, ...]) -> PublishKeys:
     keys = recipe.load(str(run / "recipe.toml"), settings).publish
     if keys.max_batch_size > verified.max_batch_size:
         raise UsageError(
-            f"publish.max_batch_size: {keys.max_batch_size} is more than {verified.max_batch_size}, which was verified. "
+            f"publish.max_batch_size: {keys.max_batch_size} is more than the verified {verified.max_batch_size}. "
             "Train with the larger one."
         )
     return keys

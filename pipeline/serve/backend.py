@@ -1,7 +1,7 @@
 """The backend ``onnxruntime`` as the wheel's Triton runs it: a Python-based backend with the C++ backend's manners.
 
-Triton copies nothing of this package: `layout` puts this one file into the backend's folder as ``model.py``, and
-Triton's stub imports it with NumPy and ONNX Runtime beside it. It reads the same ``config.pbtxt`` as the C++ backend.
+Triton copies nothing of this package: `layout` puts this one file into the backend's folder, beside a ``model.py`` that
+names the folders of NumPy and ONNX Runtime and imports it. It reads the same ``config.pbtxt`` as the C++ backend.
 All requests of one call become one batch. When a batch fails each request is answered alone, so that a bad request
 never fails another caller's. (Out of reach: a request whose string lengths lie about its bytes, which no client library
 sends, is refused with its whole batch by Triton's own Python backend.)

@@ -3,7 +3,7 @@
 ::
 
     FOLDER/
-        backends/onnxruntime/model.py       our Python-based backend
+        backends/onnxruntime/               our Python-based backend
         backends/python/                    the wheel's Python backend and the stub of this Python
         libraries/                          libpython, alone: nothing else of its folder may shadow a library
 
@@ -19,6 +19,14 @@ from pathlib import Path
 
 from pipeline.errors import ServerError
 from pipeline.wheel import Triton
+
+_ENTRY = """# The stub's Python is isolated: it reads no PYTHONPATH, so the folders of its packages stand here.
+import sys
+
+sys.path[:0] = {folders!r}
+
+from pipeline_backend import TritonPythonModel as TritonPythonModel
+"""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the only place where POSIX shared memory lies
 EXIT_TIMEOUT_SECONDS = 20
@@ -61,7 +69,8 @@ def lay_out(folder: Path, triton: Triton) -> None:
     libraries = folder / "libraries"
     for new in (ours, python, libraries):
         new.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("backend.py"), ours / "model.py")
+    shutil.copy(Path(__file__).with_name("backend.py"), ours / "pipeline_backend.py")
+    (ours / "model.py").write_text(_ENTRY.format(folders=[str(ours), *_package_folders()]))
     shutil.copy(triton.backend / "libtriton_python.so", python)
     shutil.copy(triton.backend / "triton_python_backend_utils.py", python)
     shutil.copy(triton.stub, python)
@@ -75,10 +84,8 @@ def environment(folder: Path, triton: Triton) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AIP_"))},
         "LD_LIBRARY_PATH": os.pathsep.join([str(triton.libraries), str(folder / "libraries")]),
-        "PYTHONHOME": os.pathsep.join([sys.base_prefix, sys.base_exec_prefix]),
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(_folder_of, ("numpy", "onnxruntime")))),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUTF8": "1",
+        # the stub's isolated Python takes the standard library from beside the first `python3` here
+        "PATH": os.pathsep.join([str(Path(sys.base_prefix) / "bin"), os.environ.get("PATH", os.defpath)]),
     }
 
 
@@ -112,6 +119,11 @@ def command_line(folder: Path, triton: Triton, options: Options, models: tuple[s
         "--backend-config=python,stub-timeout-seconds=60",
         *(("--log-verbose=1",) if options.verbose else ("--log-info=false",)),
     ]
+
+
+def _package_folders() -> list[str]:
+    """Return where NumPy and ONNX Runtime are imported from."""
+    return list(dict.fromkeys(map(_folder_of, ("numpy", "onnxruntime"))))
 
 
 def _folder_of(package: str) -> str:

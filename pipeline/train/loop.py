@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -88,16 +89,17 @@ def train_epochs(
         PipelineError: the loss is no longer a finite number.
     """
     optimizer = make_optimizer(model, keys)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keys.averaging))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keys.averaging))  # type: ignore[no-untyped-call]
+    averaged = cast(LSTMClassifier, average.module)
     generator = np.random.default_rng(keys.seed)
     best_loss, best_weights, best_epoch = math.inf, copy.deepcopy(model.state_dict()), 0
     for number in range(1, keys.epochs + 1):
         start = time.perf_counter()
         tally = yield from _train_epoch(model, average, optimizer, training, keys, generator, number)
         trained = time.perf_counter()
-        loss, accuracy = _validate(average.module, validation)
+        loss, accuracy = _validate(averaged, validation)
         if is_best := loss < best_loss:
-            best_loss, best_weights, best_epoch = loss, copy.deepcopy(average.module.state_dict()), number
+            best_loss, best_weights, best_epoch = loss, copy.deepcopy(averaged.state_dict()), number
         yield Epoch(
             epoch=number,
             train_loss=tally.loss / len(training.labels),

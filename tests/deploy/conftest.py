@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from deployment import PROFILES, Deployment, find_compose, output_of, run
+
+from tests.deploy.deployment import PROFILES, Deployment, find_compose, output_of, run
 
 MODEL = "opinions"
 

@@ -3,10 +3,10 @@ import re
 import subprocess
 
 import pytest
-from deployment import COMPOSE_FILE, FOLDER, PROFILES, output_of
 
 from pipeline.errors import ServerError
 from pipeline.wheel import find_triton
+from tests.deploy.deployment import COMPOSE_FILE, FOLDER, PROFILES, output_of
 
 
 def lines(name: str) -> list[str]:

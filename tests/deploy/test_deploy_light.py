@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from deployment import PROFILES, Deployment, output_of, run
 
 from pipeline.client import Client, Prediction
 from pipeline.errors import ServerError
+from tests.deploy.deployment import PROFILES, Deployment, output_of, run
 
 pytestmark = pytest.mark.docker
 

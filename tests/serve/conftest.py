@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import tritonclient.grpc as triton
-from tiny_models import feature_config, feature_model, flat_config, place, text_config, text_model
 
 from pipeline.serve import Server, running
+from tests.serve.tiny_models import feature_config, feature_model, flat_config, place, text_config, text_model
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import tritonclient.grpc as triton
-from asking import ask, column
-from tiny_models import CLASSES, feature_model, text_model
 
 from pipeline.serve import Server
+from tests.serve.asking import ask, column
+from tests.serve.tiny_models import CLASSES, feature_model, text_model
 
 CLEAN = [b"a good film", b"awful, awful", b"fine", "große Klasse".encode(), b"great great great dull"]
 HOSTILE = [b"\xff\xfe good", b"good\0awful", b"", b"   ", b"good " * 100_000]

@@ -10,7 +10,6 @@ from threading import Event as Flag
 
 import pytest
 from click.testing import CliRunner
-from tiny_models import place, text_config, text_model
 from tritonclient.grpc import model_config_pb2
 
 from pipeline.commands import main
@@ -18,6 +17,7 @@ from pipeline.errors import RepositoryError, ServerError, UsageError
 from pipeline.serve import Options, running, supervise
 from pipeline.serve.network import check_address, is_in_container
 from pipeline.wheel import find_libpython, find_triton
+from tests.serve.tiny_models import place, text_config, text_model
 
 
 def refuse(repository: Path, **changes: object) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
-from asking import ask, column, eventually, is_alive, processor_seconds, shared_memory, stubs_of
-from tiny_models import place, text_config, text_model
 
 from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, life, running
 from pipeline.serve.probe import Probe
 from pipeline.serve.process import ServerLost
+from tests.serve.asking import ask, column, eventually, is_alive, processor_seconds, shared_memory, stubs_of
+from tests.serve.tiny_models import place, text_config, text_model
 
 
 @contextmanager
@@ -61,6 +61,12 @@ def answers(server: Server) -> bool:
 
 def last(server: Server, kind: type) -> Any:
     return next((event for event in reversed(server.events) if isinstance(event, kind)), None)
+
+
+def test_serving_does_not_depend_on_which_python_stands_first_on_the_path(words, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with serving(words) as (_, ready, _), triton.InferenceServerClient(ready["grpc"]) as client:
+        assert ask(client, "words", text=column(b"good"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,6 +7,8 @@ from google.protobuf import text_format
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as triton
 
+from pipeline.tokenizer import UTF8
+
 CLASSES = ("bad", "fine", "good")
 WORDS = ("awful", "dull", "fine", "good", "great")
 FEATURES = 3
@@ -19,9 +21,10 @@ def text_model(seed: int = 0, is_flat: bool = False, is_guarded: bool = True) ->
     One that is not guarded fails on a text that is not UTF-8.
     """
     nodes = [
-        helper.make_node("StringSplit", ["text"], ["parts", "n_parts"], delimiter=b"\0", maxsplit=1),
+        helper.make_node("StringConcat", ["text", "nul"], ["ended"]),
+        helper.make_node("StringSplit", ["ended"], ["parts", "n_parts"], delimiter=b"\0", maxsplit=1),
         helper.make_node("Gather", ["parts", "first"], ["cut"], axis=2),
-        helper.make_node("RegexFullMatch", ["cut"], ["valid"], pattern=r"(?s).*"),
+        helper.make_node("RegexFullMatch", ["cut"], ["valid"], pattern=UTF8),
         helper.make_node("Where", ["valid", "cut", "empty" if is_guarded else "cut"], ["safe"]),
         helper.make_node("Squeeze", ["safe", "axis_one"], ["flat"]),
         helper.make_node("StringNormalizer", ["flat"], ["lower"], case_change_action="LOWER", locale="C.UTF-8"),
@@ -147,6 +150,7 @@ def _outputs() -> list:
 def _model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> ModelProto:
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     tensors.append(helper.make_tensor("empty", TensorProto.STRING, [], [b""]))
+    tensors.append(TensorProto(name="nul", data_type=TensorProto.STRING, string_data=[b"\0"]))
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, tensors)
     domains = {"": 20, "ai.onnx.ml": 4, "com.microsoft": 1}
     opsets = [helper.make_opsetid(name, version) for name, version in domains.items()]
