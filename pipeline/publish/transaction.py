@@ -82,6 +82,13 @@ class Repository:
         staged.rename(target)
         sync_directory(target.parent)
 
+    def replace_file(self, staged: Path, target: Path) -> None:
+        """Make a staged file durable and rename it over the repository's own; a reader sees the old one or the new."""
+        staged.chmod(0o644)
+        _sync(staged)
+        staged.replace(target)
+        sync_directory(target.parent)
+
     @property
     def _staging_parent(self) -> Path:
         """The folder that holds the repository, or the repository itself where that is another file system."""
