@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
+	PATH="$(abspath $(BIN)):$$PATH" docs/demo.sh
 
 test: install
 	$(BIN)/python -m pytest

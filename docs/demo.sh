@@ -8,7 +8,8 @@ say pipeline train sentiment
 run=$(pipeline train sentiment)
 
 say pipeline evaluate "$run"
-pipeline evaluate "$run" >/dev/null
+figures=$(pipeline evaluate "$run")
+echo "$figures"
 
 say pipeline export "$run"
 pipeline export "$run"
@@ -42,10 +43,9 @@ pipeline predict sentiment --url "$url" \
     "It rained, the food was cold and the waiter was rude." \
     "@friend thank you so much, best birthday ever :)"
 
-say pipeline evaluate "$run"
-pipeline evaluate "$run"
-
 say pipeline report "$run"
 pipeline report "$run"
+echo
+echo "$figures" | head -n 3
 echo
 echo "Version ${version##*/} of sentiment answered over gRPC. The page: $run/report.html"

@@ -1,10 +1,16 @@
-"""Writes a prepared data set: wholly, or not at all."""
+"""Writes a prepared data set: wholly, or not at all.
 
+A new set is made in a hidden folder beside its place, ``.NAME.*.tmp``, and takes the place of an earlier one by two
+renames, between which the earlier one is ``.NAME.*.old``. What a killed run leaves of either, the next one clears away.
+"""
+
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset import SPLITS, SplitName
 from pipeline.errors import DataError, UsageError
-from pipeline.files import sha256_of, sync_directory, write_json
+from pipeline.files import sha256_of, sync, write_json
 from pipeline.signature import Interface
 
 MOST_ROWS = 4096  # held in memory for each split,
@@ -59,34 +65,31 @@ def create_dataset(target: Path, interface: Interface) -> Iterator[DatasetWriter
         DataError: the folder cannot be written.
         UsageError: there is something in the place that is not a prepared data set.
     """
-    refuse_other_folder(target)
+    claim(target)
     target = target.resolve()  # a link stays, and what it points to is replaced
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-        folder.mkdir()
-        try:
+        with _folder_beside(target) as folder:
             with ExitStack() as stack:
                 writer = DatasetWriter(folder, interface, stack)
                 yield writer
                 writer.flush()
             hashes = {f"{name}.parquet": sha256_of(folder / f"{name}.parquet") for name in SPLITS}
             write_json(folder / "dataset.json", {"format": 1, **writer.profile, "hashes": hashes})
-            _sync(folder)
+            for path in (*folder.iterdir(), folder):
+                sync(path)
             replace_folder(folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow's errors carry no strerror
         raise DataError(f"{target}: cannot be written: {reason}. What was there is intact.") from error
 
 
-def refuse_other_folder(target: Path) -> None:
-    """Check that nothing but a prepared data set would be replaced.
+def claim(target: Path) -> None:
+    """Clear away what killed runs left, and check that nothing but a prepared data set would be replaced.
 
     Raises:
         UsageError: there is a file, or a folder with other content.
     """
+    _recover(target.resolve())
     if not target.exists():
         return
     is_dataset = (target / "dataset.json").is_file()
@@ -99,17 +102,55 @@ def refuse_other_folder(target: Path) -> None:
 def replace_folder(folder: Path, target: Path) -> None:
     """Put a folder in its place; the earlier one is removed last, and comes back when the move fails."""
     earlier = folder.with_suffix(".old")
-    had_earlier = target.exists()
-    if had_earlier:
-        target.rename(earlier)
-    try:
-        folder.rename(target)
-    except OSError:
+    with _locked(target.parent):
+        had_earlier = target.exists()
         if had_earlier:
-            earlier.rename(target)
-        raise
-    sync_directory(target.parent)
+            target.rename(earlier)
+        try:
+            folder.rename(target)
+        except OSError:
+            if had_earlier:
+                earlier.rename(target)
+            raise
+        sync(target.parent)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """Give a new folder, locked so that no other run takes it for a leftover; what stays of it is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    with ExitStack() as stack:
+        with _locked(target.parent):
+            folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(_locked(folder))
+        yield folder
+
+
+def _recover(target: Path) -> None:
+    """Put an earlier data set back if a run was killed between the two renames, and remove all other leftovers."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.(tmp|old)")
+    with suppress(OSError), _locked(target.parent):  # what cannot be cleared away does no harm
+        leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
+        for folder in sorted(leftovers, key=lambda path: path.stat().st_ctime_ns, reverse=True):
+            if folder.suffix == ".old" and not target.exists() and (folder / "dataset.json").is_file():
+                folder.rename(target)
+                continue
+            with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a folder against other processes; a killed one lets go of it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class _SplitWriter:
@@ -140,10 +181,3 @@ def _column(values: Sequence[str | NDArray[np.float32]]) -> pa.Array:
     row_ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
     frame_ends = np.arange(0, frames.size + 1, frames.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(row_ends, pa.ListArray.from_arrays(frame_ends, frames.reshape(-1)))
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_directory(folder)

@@ -4,6 +4,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -14,23 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ServerError
-from pipeline.wheel import TRITON_RELEASE, TRITON_VERSION, check_platform, find_libpython, find_wheel
+from pipeline.triton import TRITON_RELEASE, TRITON_VERSION, check_platform, find_libpython, find_wheel
 
-PACKAGES = (
-    "click",
-    "fsspec",
-    "jinja2",
-    "numpy",
-    "onnx",
-    "onnxscript",
-    "pyarrow",
-    "safetensors",
-    "torch",
-    "tritonclient",
-)
+DISTRIBUTION = "pipeline"
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 PORTS = {8000: "HTTP", 8001: "gRPC", 8002: "metrics"}
-MIN_PYTHON = (3, 11)
 MIN_SHARED_MEMORY_MIB = 64
 GIB = 2**30
 
@@ -62,7 +51,7 @@ def examine(folder: Path | None = None) -> Iterator[Finding]:
     """
     yield _python()
     yield _machine(folder or Path.cwd())
-    yield from (_package(name) for name in PACKAGES)
+    yield from _packages()
     yield _onnxruntime()
     yield _cuda()
     yield from _serving()
@@ -72,10 +61,9 @@ def examine(folder: Path | None = None) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    wanted = ".".join(map(str, MIN_PYTHON))
-    is_ok = sys.version_info >= MIN_PYTHON
+    """Say which one this is: nothing here starts in one that is too old; `_serving` says which ones serve."""
     found = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
-    return Finding("python", is_ok, True, found, "" if is_ok else f"Install Python {wanted} or later.")
+    return Finding("python", True, True, found)
 
 
 def _machine(folder: Path) -> Finding:
@@ -85,6 +73,19 @@ def _machine(folder: Path) -> Finding:
     found = f"{system}, {os.cpu_count()} processors, {memory:.0f} GiB memory, {free:.0f} GiB free"
     advice = "" if free >= 1 else f"Make room in {folder}: less than 1 GiB is free."
     return Finding("machine", not advice, False, found, advice)
+
+
+def _packages() -> Iterator[Finding]:
+    """Yield the packages that this one asks for, whatever the extras; the runtimes have a finding of their own."""
+    try:
+        requirements = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        advice = "It runs from a bare folder, and what it needs is not known. `pip install` it to have that looked at."
+        yield Finding(DISTRIBUTION, False, False, "not installed", advice)
+        return
+    wanted = [requirement for requirement in requirements if "extra ==" not in requirement]
+    names = sorted(re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in wanted)
+    yield from (_package(name) for name in names if name not in RUNTIMES)
 
 
 def _package(name: str) -> Finding:

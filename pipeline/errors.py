@@ -11,6 +11,9 @@
     ├── UsageError           2   the question itself is wrong: an option, a recipe key, a name
     └── CheckFailed          3   it was checked, and it failed
 
+What the user names and is not there, or is something else, is a UsageError; what is there and is damaged, unreadable or
+too little is one of the first five.
+
 A message says what, where, what was got, what was wanted and what to do next, in one or two lines. The
 command line prints the message alone; a traceback means a bug of ours.
 """

@@ -28,7 +28,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise PipelineError(
@@ -60,8 +60,22 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: not readable as JSON ({error}). Run the stage that writes it again.") from error
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames inside a directory survive a power cut."""
+def read_record(path: Path, wanted: dict[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """Read a JSON object that holds at least the wanted keys, each of its type.
+
+    Raises:
+        RunError: the file is missing, is not JSON, or is not such an object.
+    """
+    content = read_json(path)
+    for key, kind in wanted.items():
+        if not isinstance(content, dict) or key not in content or not isinstance(content[key], kind):
+            raise RunError(f"{path}: cut off or edited: no proper {key!r}. Run the stage that writes it again.")
+    record: dict[str, Any] = content
+    return record
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the renames inside a directory, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -49,20 +49,20 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, .
         probabilities: (N, C) float32, labels: (N,) int64, N > 0.
     """
     confusion = confusion_matrix(probabilities.argmax(1), labels, len(classes))
-    right, predicted, present = np.diag(confusion), confusion.sum(0), confusion.sum(1)
-    precision = right / np.maximum(predicted, 1)
-    recall = right / np.maximum(present, 1)
-    f1 = 2 * right / np.maximum(predicted + present, 1)
+    true_positives, predicted, support = np.diag(confusion), confusion.sum(0), confusion.sum(1)
+    precision = true_positives / np.maximum(predicted, 1)
+    recall = true_positives / np.maximum(support, 1)
+    f1 = 2 * true_positives / np.maximum(predicted + support, 1)
     return {
         "rows": len(labels),
         "loss": cross_entropy(probabilities, labels),
-        "accuracy": float(right.sum() / len(labels)),
+        "accuracy": float(true_positives.sum() / len(labels)),
         "macro_f1": float(f1.mean()),
-        "majority_baseline": float(present.max() / len(labels)),
+        "majority_baseline": float(support.max() / len(labels)),
         "classes": [
             {
                 "label": name,
-                "rows": int(present[c]),
+                "rows": int(support[c]),
                 "precision": float(precision[c]),
                 "recall": float(recall[c]),
                 "f1": float(f1[c]),

@@ -41,7 +41,7 @@ class TokenizerKeys:
     lowercase: bool = _key(True, "fold case before looking words up")
     max_tokens: int = _key(256, "tokens kept of each text; the rest is cut", least=1, most=100_000)
     max_vocabulary: int = _key(30_000, "most frequent tokens kept", least=1, most=2_000_000)
-    min_count: int = _key(2, "a token must occur this often in the training split", least=1)
+    min_count: int = _key(2, "a token must occur this often in the training split", least=1, most=1_000_000)
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class ModelKeys:
 class TrainKeys:
     """[train]: the optimisation."""
 
-    epochs: int = _key(10, "passes over the training split, at most", least=1)
-    batch_size: int = _key(64, "sequences in a batch", least=1)
+    epochs: int = _key(10, "passes over the training split, at most", least=1, most=1_000_000)
+    batch_size: int = _key(64, "sequences in a batch", least=1, most=1_000_000)
     optimizer: str = _key("adamw", "how gradients become steps", choices=("adam", "adamw", "rmsprop", "sgd"))
-    learning_rate: float = _key(2e-3, "size of a step", least=0)
-    weight_decay: float = _key(0.0, "pull of the weights towards zero; decoupled in adamw", least=0)
+    learning_rate: float = _key(2e-3, "size of a step", least=1e-12, most=1e38)
+    weight_decay: float = _key(0.0, "pull of the weights towards zero; decoupled in adamw", least=0, most=1e6)
     momentum: float = _key(0.9, "of SGD and RMSprop; unused by Adam", least=0, most=1)
     word_dropout: float = _key(
         0.0, "share of tokens read as unknown in training; unused for features", least=0, most=0.9
     )
-    averaging: float = _key(
-        0.0, "decay of the weights' moving average that is validated and kept", least=0, most=0.9999
+    ema_decay: float = _key(
+        0.0, "decay of the weights' exponential moving average, which is validated and kept", least=0, most=0.9999
     )
-    clip_norm: float = _key(1.0, "gradients are scaled down to this norm", least=0)
-    patience: int = _key(2, "epochs without a better validation loss before training stops", least=1)
-    seed: int = _key(0, "of initial weights, dropout and the order of batches", least=0)
+    clip_norm: float = _key(1.0, "gradients are scaled down to this norm", least=1e-12, most=1e38)
+    patience: int = _key(2, "epochs without a better validation loss before training stops", least=1, most=1_000_000)
+    seed: int = _key(0, "of initial weights, dropout and the order of batches", least=0, most=2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,14 @@ class PublishKeys:
 
     name: str = _key("", "the model's name in the repository; the data set's name by default")
     max_batch_size: int = _key(64, "rows Triton may put into one batch", least=1, most=65_536)
-    max_queue_delay_microseconds: int = _key(0, "how long Triton may hold a request to fill a batch", least=0)
-    max_queue_size: int = _key(1024, "requests that may wait; more are answered UNAVAILABLE (0: no limit)", least=0)
-    instances: int = _key(1, "copies of the model that work at once", least=1)
-    threads: int = _key(0, "threads of each copy (0: one for each processor)", least=0)
+    max_queue_delay_microseconds: int = _key(
+        0, "how long Triton may hold a request to fill a batch", least=0, most=60_000_000
+    )
+    max_queue_size: int = _key(
+        1024, "requests that may wait; more are answered UNAVAILABLE (0: no limit)", least=0, most=1_000_000
+    )
+    instances: int = _key(1, "copies of the model that work at once", least=1, most=1024)
+    threads: int = _key(0, "threads of each copy (0: one for each processor)", least=0, most=1024)
 
 
 @dataclass(frozen=True)

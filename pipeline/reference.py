@@ -50,11 +50,11 @@ class Reference:
         info = run.info
         for name in ("recipe.toml", "weights.safetensors"):
             run.require(name)
-        for name, digest in info.get("hashes", {}).items():
+        if not info["hashes"]:
+            raise RunError(f"{run.path}: training was cut off before it ended. Train again.")
+        for name, digest in info["hashes"].items():
             if sha256_of(run.require(name)) != digest:
                 raise RunError(f"{run / name}: changed since `pipeline train` wrote it. Restore it, or train again.")
-        if "hashes" not in info:
-            raise RunError(f"{run.path}: training was cut off before it ended. Train again.")
         keys = recipe.load(str(run / "recipe.toml"))
         interface: Interface = info["interface"]
         tokenizer, vocabulary = None, []
@@ -71,9 +71,12 @@ class Reference:
         """Open the data set the run was trained on, from where it was or from another place.
 
         Raises:
-            DataError: it is another data set: a split's hash differs.
+            DataError: it is gone, or it is another data set: a split's hash differs.
         """
-        dataset = Dataset(path or Path(self.run.info["dataset"]))
+        known = Path(self.run.info["dataset"])
+        if path is None and not known.exists():
+            raise DataError(f"{known}: gone; {self.run.path} was trained on it. Say where it is now with --data DIR.")
+        dataset = Dataset(path or known)
         if dataset.hashes != self.run.info["dataset_hashes"]:
             raise DataError(f"{dataset.path}: not the data that {self.run.path} was trained on: the hashes differ.")
         return dataset

@@ -15,11 +15,13 @@
         report.html           `pipeline report`
 """
 
+import re
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from pipeline.errors import RunError, UsageError
-from pipeline.files import read_json
+from pipeline.files import read_record
 
 MADE_BY = {
     "run.json": "train",
@@ -34,6 +36,32 @@ MADE_BY = {
     "report.html": "report",
 }
 
+_INFO: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "dataset": str,
+    "dataset_hashes": dict,
+    "interface": str,
+    "classes": list,
+    "feature_size": (int, NoneType),
+    "interrupted": bool,
+    "hashes": dict,
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def require_model_name(name: str) -> str:
+    """Return a name that can be a folder, a model in Triton and a run.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r}: not a model name: wanted letters, digits, '.', '_' and '-', a letter or digit first. "
+            "Choose one with --set publish.name=NAME (train) or --name NAME (publish)."
+        )
+    return name
+
 
 class RunDirectory:
     """Paths of one run's files; `require` names the stage that makes a missing one."""
@@ -46,8 +74,10 @@ class RunDirectory:
         """Make the next free directory ``NAME-001``, ``NAME-002``, … under a parent.
 
         Raises:
+            UsageError: the name cannot be a model's.
             RunError: the parent cannot be written.
         """
+        require_model_name(name)
         number = 1 + max((_number(path, name) for path in parent.glob(f"{name}-*")), default=0)
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -87,16 +117,13 @@ class RunDirectory:
         """
         path = self.path / name
         if not path.is_file():
-            raise RunError(f"{path}: missing. Make it with `pipeline {MADE_BY[name]}` first.")
+            raise RunError(f"{path}: missing. Make it with `pipeline {MADE_BY.get(name, 'train')}` first.")
         return path
 
     @property
     def info(self) -> dict[str, Any]:
         """``run.json``."""
-        content = read_json(self.require("run.json"))
-        if not isinstance(content, dict) or "dataset" not in content:
-            raise RunError(f"{self.path}/run.json: cut off or edited. Train again.")
-        return content
+        return read_record(self.require("run.json"), _INFO)
 
 
 def _number(path: Path, name: str) -> int:

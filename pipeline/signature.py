@@ -78,7 +78,7 @@ class Signature:
                 classes=tuple(content["classes"]),
                 hashes=dict(content["hashes"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path}: not a signature ({error!r}). Run `pipeline export` again.") from error
 
 

@@ -44,6 +44,10 @@ def test_every_command_has_an_example_in_its_help() -> None:
         assert f"pipeline {name}" in printed.split("\n", 1)[1], name
 
 
+def test_the_readme_was_finished() -> None:
+    assert "@@" not in README.read_text()
+
+
 def test_the_readme_names_every_command() -> None:
     text = README.read_text()
     assert [name for name in COMMANDS if f"`pipeline {name}`" not in text] == []
@@ -52,7 +56,7 @@ def test_the_readme_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["train", "--data", "no/such"], 1, "no/such: not a prepared data set. Make one with `pipeline data"),
+        (["train", "--data", "no/such"], 2, "no/such: not a prepared data set. Make one with `pipeline data"),
         (["train"], 2, "no data: give --data DIR, or data.source in the recipe"),
         (["train", "nosuch"], 2, "nosuch: no such recipe. The package has"),
         (["train", "--set", "train.epoch=3"], 2, "train.epoch: no such key; did you mean epochs?"),
@@ -61,7 +65,7 @@ def test_the_readme_names_every_command() -> None:
         (["verify", "no/such"], 2, "no/such: no such run directory"),
         (["publish", "no/such"], 2, "no/such: no such run directory"),
         (["report", "no/such"], 2, "no/such: no such run directory"),
-        (["serve", "no/such"], 1, "no/such: "),
+        (["serve", "no/such"], 2, "no/such: "),
         (["predict", "sentiment", "x", "--url", "127.0.0.1:9"], 1, "no Triton server answers"),
         (["data", "fetch", "sentimnt"], 2, "sentimnt"),
         (["data", "inspect", "no/such.csv"], 2, "no/such.csv"),
@@ -107,7 +111,9 @@ def test_evaluate_finds_a_data_set_that_was_moved(verified_run: RunDirectory, co
     here = Path(info["dataset"])
     info["dataset"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(info))
-    assert invoke("evaluate", run.path).exit_code == 1
+    lost = invoke("evaluate", run.path)
+    assert lost.exit_code == 1
+    assert "Say where it is now with --data DIR" in lost.stderr
     assert invoke("evaluate", run.path, "--data", here).exit_code == 0
 
 

@@ -135,8 +135,6 @@ def test_a_model_of_another_contract_needs_another_name(
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "a b"])
 def test_a_name_that_is_no_folder_name_is_refused(name: str, verified_run: RunDirectory, tmp_path: Path) -> None:
-    if not name:
-        pytest.skip("an empty name means the run's own")
     with pytest.raises(UsageError, match="not a model name"):
         publish(verified_run, tmp_path, name=name)
 
@@ -216,6 +214,45 @@ def test_a_full_disk_leaves_the_repository_untouched(verified_run: RunDirectory,
         assert tree(disk / "repository") == before
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"passed": true}', '{"passed": true, "hashes": [], "goldens": []}', "[]", '{"passed": 1}', "{"]
+)
+def test_a_parity_report_that_was_edited_is_refused_in_one_line(
+    content: str, verified_run: RunDirectory, copy_of, tmp_path: Path
+) -> None:
+    run = copy_of(verified_run)
+    (run / "parity.json").write_text(content)
+    with pytest.raises(RunError, match=r"parity.json: (cut off or edited|not readable as JSON)"):
+        publish(run, tmp_path / "repository")
+
+
+def test_files_replaced_by_a_later_version_can_be_read_by_another_user(
+    verified_run: RunDirectory, tmp_path: Path
+) -> None:
+    before = os.umask(0o077)
+    try:
+        publish(verified_run, tmp_path)
+        publish(verified_run, tmp_path, settings=("publish.instances=2",))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "opinions" / "config.pbtxt").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_version_that_cannot_follow_takes_its_configuration_back(
+    verified_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(verified_run, tmp_path)
+    before = tree(tmp_path)
+
+    def refuse(self: Repository, staged: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Repository, "put", refuse)
+    with pytest.raises(RepositoryError, match="No space left on device. The repository is untouched"):
+        publish(verified_run, tmp_path, settings=("publish.instances=2",))
+    assert tree(tmp_path) == before
 
 
 def test_published_files_can_be_read_by_another_user(published_repository: Path) -> None:

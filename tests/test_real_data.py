@@ -1,6 +1,5 @@
 """The promises on real data: accuracy, parity in process and over gRPC, and 64 callers of whom one is hostile."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
@@ -12,6 +11,7 @@ from pipeline import recipe
 from pipeline.client import Client, Prediction
 from pipeline.data.fetch import fetch
 from pipeline.dataset import Dataset
+from pipeline.errors import RequestError
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.publish import publish
@@ -104,5 +104,12 @@ def test_one_hostile_caller_among_64_changes_and_fails_nobody_elses_request(
 def test_the_server_answers_from_the_newest_version(runs: dict[str, RunDirectory], tmp_path: Path) -> None:
     for _ in range(2):
         publish(runs["vowels"], tmp_path)
+    frames = Dataset(Path(runs["vowels"].info["dataset"])).split("test").frames(slice(0, 3))
     with running(tmp_path) as server:
-        assert json.loads(json.dumps(server.ready.models)) == {"vowels": [2]}
+        with Client(server.grpc_url, "vowels", version="2") as client:
+            assert len(client.classify(frames)) == 3
+        with (
+            Client(server.grpc_url, "vowels", version="1") as client,
+            pytest.raises(RequestError, match="no version 1; there are: 2"),
+        ):
+            client.classify(frames)

@@ -1,10 +1,15 @@
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline import recipe
 from pipeline.errors import UsageError
+from pipeline.publish.config import model_config
+from pipeline.signature import make_signature
+from pipeline.train.optimizer import make_optimizer
 
 
 def test_every_bad_key_is_reported_at_once_with_its_path_and_the_nearest_name(tmp_path: Path) -> None:
@@ -37,6 +42,38 @@ def test_a_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
 def test_settings_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("[train]\nepochs = 3\n")
     assert recipe.load(str(tmp_path / "r.toml"), ("train.epochs=5",)).train.epochs == 5
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.seed=100000000000000000000",
+        "train.learning_rate=1e300",
+        "train.learning_rate=0",
+        "train.clip_norm=0",
+        "publish.max_queue_size=5000000000",
+        "publish.instances=5000000000",
+        "publish.max_queue_delay_microseconds=-1",
+        "model.dropout=nan",
+        "train.weight_decay=inf",
+    ],
+)
+def test_a_number_that_would_fail_later_is_refused_at_once(setting: str) -> None:
+    with pytest.raises(UsageError, match=r"wanted at (least|most)"):
+        recipe.load(None, (setting,))
+
+
+def test_every_largest_and_smallest_number_makes_an_optimiser_and_a_configuration() -> None:
+    for bound in ("least", "most"):
+        settings = [
+            f"{section.name}.{key.name}={key.metadata[bound]}"
+            for section in dataclasses.fields(recipe.Recipe)
+            for key in dataclasses.fields(getattr(recipe.Recipe(), section.name))
+            if key.metadata[bound] is not None
+        ]
+        keys = recipe.load(None, tuple(settings))
+        make_optimizer(torch.nn.Linear(1, 1), keys.train)
+        model_config("name", make_signature("text", ("a", "b")), keys.publish)
 
 
 @pytest.mark.parametrize("name", recipe.names())

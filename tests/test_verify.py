@@ -9,21 +9,26 @@ import pytest
 from click.testing import CliRunner
 from onnx import numpy_helper
 
+from pipeline import recipe
 from pipeline.commands import main
-from pipeline.errors import CheckFailed
+from pipeline.errors import CheckFailed, RequestError, ServerError
+from pipeline.export import export
 from pipeline.files import sha256_of
+from pipeline.publish import publish
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import running
 from pipeline.signature import Signature
-from pipeline.verify import Report, verify
+from pipeline.train import train
+from pipeline.verify import ParityReport, verify
 from pipeline.verify.cases import Batch
-from pipeline.verify.checks import companies, parity, repeatability
+from pipeline.verify.checks import batch_invariance, parity, repeatability
 from pipeline.verify.compare import Answers, compare
+from tests.conftest import QUICK_TEXT
 
 Edit = Callable[[onnx.ModelProto], None]
 
 
-def failed(report: Report) -> set[str]:
+def failed(report: ParityReport) -> set[str]:
     return {check.name for check in report.checks if not check.passed}
 
 
@@ -104,6 +109,11 @@ def softmax_over_the_batch(model: onnx.ModelProto) -> None:
     attribute(node(model, "Softmax"), "axis").i = 0
 
 
+def label_of_another_rank(model: onnx.ModelProto) -> None:
+    attribute(node(model, "label/argmax"), "keepdims").i = 0
+    del model.graph.output[1].type.tensor_type.shape.dim[1]
+
+
 FAULTS: list[tuple[Edit, str]] = [
     (one_weight, "weights"),
     (gates_in_pytorchs_order, "grid"),
@@ -117,6 +127,7 @@ FAULTS: list[tuple[Edit, str]] = [
     (lengths_ignored, "grid"),
     (invalid_bytes_not_caught, "answers"),
     (softmax_over_the_batch, "mixed"),
+    (label_of_another_rank, "answers"),
 ]
 
 
@@ -147,6 +158,19 @@ def test_one_changed_byte_is_caught_and_the_command_exits_3(offset: float, expor
     assert result.exit_code == 3
     assert "changed since export: model.onnx" in result.stdout
     assert "not verified: files hashes" in result.stderr
+
+
+@pytest.mark.parametrize("fault", [one_weight, label_names_swapped, vocabulary_entries_swapped])
+def test_one_changed_weight_label_or_vocabulary_entry_makes_the_command_exit_3(
+    fault: Edit, exported_run: RunDirectory, copy_of
+) -> None:
+    run = copy_of(exported_run)
+    model = onnx.load(run / "model.onnx")
+    fault(model)
+    onnx.save(model, run / "model.onnx")
+    result = CliRunner().invoke(main, ["verify", str(run.path)])
+    assert result.exit_code == 3
+    assert "not verified: files hashes, " in result.stderr
 
 
 def test_a_truncated_model_is_caught_without_a_traceback(exported_run: RunDirectory, copy_of) -> None:
@@ -205,6 +229,37 @@ def test_the_live_endpoint_gives_the_same_answers(
     assert {"grid", "held-out rows", "padded", "mixed", "shuffled", "repeated"} <= {check.name for check in over_grpc}
 
 
+def test_an_endpoint_that_cannot_be_asked_is_no_failed_check_and_leaves_the_report(
+    verified_run: RunDirectory, published_repository: Path, copy_of
+) -> None:
+    run = copy_of(verified_run)
+    before = (run / "parity.json").read_bytes()
+    with pytest.raises(ServerError, match="no Triton server answers"):
+        verify(run, endpoint="127.0.0.1:9")
+    with running(published_repository, models=("waves",)) as server:
+        with pytest.raises(RequestError, match="opinions is not ready"):
+            verify(run, endpoint=server.grpc_url)
+        report = verify(run, endpoint=server.grpc_url, model="waves")
+    (check,) = (check for check in report.checks if check.name == "contract")
+    assert not check.passed
+    assert "serves ('features', 2, ('fast', 'middling', 'slow'))" in check.detail
+    (run / "parity.json").write_bytes(before)
+
+
+def test_an_endpoint_that_serves_another_model_is_caught(
+    verified_run: RunDirectory, text_data: Path, copy_of, tmp_path: Path
+) -> None:
+    other = train(text_data, recipe.load(None, (*QUICK_TEXT, "train.seed=5", "publish.name=opinions")), tmp_path)
+    export(other)
+    assert verify(other).passed
+    publish(other, tmp_path / "model_repository")
+    run = copy_of(verified_run)
+    with running(tmp_path / "model_repository") as server:
+        result = CliRunner().invoke(main, ["verify", str(run.path), "--endpoint", server.grpc_url])
+    assert result.exit_code == 3
+    assert f"grpc://{server.grpc_url} held-out rows" in result.stderr
+
+
 ROWS = [f"row {number}" for number in range(6)]
 
 
@@ -238,9 +293,9 @@ def nan_in_company(rows: Sequence[str], probabilities: np.ndarray) -> np.ndarray
     ("fault", "caught_by"), [(by_position, "shuffled"), (by_batch_size, "padded"), (nan_in_company, "mixed")]
 )
 def test_an_answer_that_depends_on_its_company_is_caught(fault, caught_by: str) -> None:
-    checks = {check.name: check for check in companies(Oracle(fault), list(ROWS), "long", 6, is_text=True)}
+    checks = {check.name: check for check in batch_invariance(Oracle(fault), list(ROWS), "long", 6, is_text=True)}
     assert not checks[caught_by].passed
-    assert all(check.passed for check in companies(Oracle(), list(ROWS), "long", 6, is_text=True))
+    assert all(check.passed for check in batch_invariance(Oracle(), list(ROWS), "long", 6, is_text=True))
 
 
 def test_answers_that_change_from_call_to_call_are_caught() -> None:

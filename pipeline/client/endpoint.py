@@ -18,6 +18,7 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit an earlier one's back-off
 ]
 INDEX_REQUEST = service_pb2.RepositoryIndexRequest()
+INDEX_TIMEOUT_SECONDS = 1.0  # it only explains a failure that has been waited for already
 
 
 @dataclass(eq=False)
@@ -61,15 +62,19 @@ class Endpoint:
             raise UsageError(f"wanted a list of rows, got one {type(rows).__name__}. Put it in a list: [text].")
         return Exchange(contract, self.model, self.version, self.batch_size, self.in_flight)
 
+    def _is_overdue(self, error: Any) -> bool:
+        """Return whether a call failed for want of time: then nothing more is asked."""
+        return bool(error.code() == grpc.StatusCode.DEADLINE_EXCEEDED)
+
     def _failure(self, error: Any, index: Any | None) -> ServerError:
         """Say why a call failed.
 
         Args:
             error: the failed call's `grpc.RpcError`.
-            index: the server's list of models, asked for after the failure; None when that call failed too.
+            index: the server's list of models, asked for after the failure; None when there is none.
         """
         reason = " ".join((error.details() or error.code().name).split())
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        if self._is_overdue(error):
             return ServerError(
                 f"{self.url}: no answer from {self.model} within {self.timeout_seconds:g} s. "
                 "Check the address, send fewer rows at once, or allow more time."

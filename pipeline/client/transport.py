@@ -11,7 +11,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2_grpc
 
 from pipeline.client.contract import Contract
-from pipeline.client.endpoint import CHANNEL_OPTIONS, INDEX_REQUEST, Endpoint
+from pipeline.client.endpoint import CHANNEL_OPTIONS, INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Endpoint
 from pipeline.client.exchange import Exchange, Prediction, Request, Row
 
 
@@ -79,11 +79,15 @@ class Client(Endpoint):
         try:
             return call.result()
         except grpc.RpcError as error:
-            try:
-                index = self._stub.RepositoryIndex(INDEX_REQUEST, timeout=self.timeout_seconds)
-            except grpc.RpcError:
-                index = None
-            raise self._failure(error, index) from error
+            raise self._failure(error, self._index(error)) from error
+
+    def _index(self, error: grpc.RpcError) -> Any | None:
+        if self._is_overdue(error):
+            return None
+        try:
+            return self._stub.RepositoryIndex(INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS)
+        except grpc.RpcError:
+            return None
 
 
 @dataclass(eq=False)
@@ -144,11 +148,15 @@ class AsyncClient(Endpoint):
         try:
             return await call
         except grpc.RpcError as error:
-            try:
-                index = await self._stub.RepositoryIndex(INDEX_REQUEST, timeout=self.timeout_seconds)
-            except grpc.RpcError:
-                index = None
-            raise self._failure(error, index) from error
+            raise self._failure(error, await self._index(error)) from error
+
+    async def _index(self, error: grpc.RpcError) -> Any | None:
+        if self._is_overdue(error):
+            return None
+        try:
+            return await self._stub.RepositoryIndex(INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS)
+        except grpc.RpcError:
+            return None
 
 
 async def _requests(exchange: Exchange, rows: Iterable[Row] | AsyncIterable[Row]) -> AsyncIterator[Request]:

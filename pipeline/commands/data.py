@@ -43,7 +43,7 @@ def list_sets(as_json: bool) -> None:
 @command.command()
 @click.argument("name")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The folder to make.  [default: data/NAME]")
-@click.option("--seed", default=0, show_default=True, help="Of the draw of the splits.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of the splits.")
 def fetch(name: str, target: Path | None, seed: int) -> None:
     """Prepare a named set, and print its folder.
 
@@ -86,7 +86,7 @@ def inspect(path: str, text: str, label: str, as_json: bool) -> None:
 @click.option("--label", default="label", show_default=True, help="The column of the class names.")
 @click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="Shares of train, validation and test.")
 @click.option("--test", help="A file that becomes the test split as it is; train and validation share FILE.")
-@click.option("--seed", default=0, show_default=True, help="Of the draw of the splits.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of the splits.")
 @click.option(
     "--on-bad-row",
     type=click.Choice(["skip", "fail"]),

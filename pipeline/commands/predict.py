@@ -48,7 +48,8 @@ def command(
     tail -f comments.txt | pipeline predict sentiment --batch-size 1 --in-flight 1
 
     A FILE is read by its suffix: .csv .tsv .jsonl .parquet, .ts and .npz for sequences; any other is plain text, a
-    line each. Answers keep the order of the rows. A text that is not UTF-8 is answered as `not text`.
+    line each. Labels are not needed, and not read. Answers keep the order of the rows. A text that is not UTF-8 is
+    answered as `not text`.
     """
     from pipeline.client import Client
     from pipeline.predict import predict

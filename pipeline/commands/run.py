@@ -27,7 +27,7 @@ def command(
     pipeline run --data data/reviews --set train.epochs=3
     """
     from pipeline.commands.evaluate import table
-    from pipeline.commands.train import find_data, train_with_progress
+    from pipeline.commands.train import train_with_progress
     from pipeline.commands.verify import line
     from pipeline.evaluate import evaluate
     from pipeline.export import export
@@ -37,7 +37,7 @@ def command(
     from pipeline.verify import verify
 
     keys = load(recipe, settings)
-    run = train_with_progress(keys, find_data(keys, data), runs, device=device)
+    run = train_with_progress(keys, data, runs, device=device)
     if run.info["interrupted"]:
         raise PipelineError(f"interrupted; the best weights so far are in {run.path}. Go on with `pipeline evaluate`.")
     click.echo(table(evaluate(run)), err=True)

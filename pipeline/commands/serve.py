@@ -45,7 +45,8 @@ def command(
     """Serve a model repository on this machine with a real Triton.
 
     The Triton is 2.51 (release 24.10) out of the nvidia-pytriton wheel: loopback, single user, development. A version
-    published meanwhile goes into service without a restart. Ctrl-C or SIGTERM ends it.
+    published meanwhile goes into service without a restart. Ctrl-C, SIGTERM or closing the
+    terminal ends it.
 
     \b
     pipeline serve
@@ -71,8 +72,9 @@ def command(
 
 def _stop_on_signals() -> Flag:
     stop = Flag()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` says to outlive a terminal
+            signal.signal(number, lambda *_: stop.set())
     return stop
 
 
@@ -94,7 +96,7 @@ def _announce(ready: "Ready", as_json: bool, ready_file: Path | None) -> None:
 
 def _text(event: "Event") -> str:
     from pipeline.serve import Loaded, LoadFailed, Restarting
-    from pipeline.wheel import TRITON_RELEASE, TRITON_VERSION
+    from pipeline.triton import TRITON_RELEASE, TRITON_VERSION
 
     if isinstance(event, Restarting):
         return f"{event.reason}. Starting again in {event.pause_seconds:g} s."

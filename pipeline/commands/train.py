@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import UsageError
-
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
     from pipeline.run_directory import RunDirectory
@@ -35,50 +33,37 @@ def command(
     from pipeline.recipe import load
 
     keys = load(recipe, settings)
-    run = train_with_progress(keys, find_data(keys, data), runs, device=device, is_deterministic=deterministic)
+    run = train_with_progress(keys, data, runs, device=device, is_deterministic=deterministic)
     click.echo(run.path)
     if run.info["interrupted"]:
         click.echo(f"pipeline: interrupted; the best weights so far are in {run.path}.", err=True)
         raise SystemExit(1)
 
 
-def find_data(keys: "Recipe", data: Path | None) -> Path:
-    """Return the data set's folder: the option's, or the recipe's; a named set is fetched if it is not there.
-
-    Raises:
-        UsageError: neither says.
-    """
-    from pipeline.data.catalog import SETS
-    from pipeline.data.fetch import fetch
-
-    if data or not keys.data.source:
-        if data is None:
-            raise UsageError("no data: give --data DIR, or data.source in the recipe.")
-        return data
-    folder = Path("data") / keys.data.source
-    if keys.data.source in SETS and not folder.exists():
-        click.echo(f"fetching {keys.data.source} into {folder}", err=True)
-        return fetch(keys.data.source, folder)
-    return folder if keys.data.source in SETS else Path(keys.data.source)
-
-
-def train_with_progress(keys: "Recipe", data: Path, runs: Path, **choices: Any) -> "RunDirectory":
-    """Train with a progress bar on a terminal, or a line for each epoch elsewhere; return the run."""
+def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, **choices: Any) -> "RunDirectory":
+    """Train with a progress bar on a terminal and a line for each epoch; return the run."""
+    from pipeline.data.resolve import resolve
     from pipeline.train import Epoch, Step, train
 
-    is_terminal = sys.stderr.isatty()
+    bar = None
 
     def show(event: Step | Epoch) -> None:
-        if isinstance(event, Epoch):
-            click.echo(
-                f"epoch {event.epoch}: train loss {event.train_loss:.4f}, validation loss {event.validation_loss:.4f}, "
-                f"accuracy {event.validation_accuracy:.4f}, {event.tokens_per_second:,.0f} tokens/s"
-                f"{' *' if event.is_best else ''}",
-                err=True,
-            )
-        elif is_terminal:
-            end = "\n" if event.step == event.steps else ""
-            done = "=" * (30 * event.step // event.steps)
-            click.echo(f"\r  [{done:<30}] {event.step}/{event.steps} loss {event.loss:.4f}{end}", err=True, nl=False)
+        nonlocal bar
+        if isinstance(event, Step):
+            if bar is None:
+                is_hidden = not sys.stderr.isatty()
+                label = f"epoch {event.epoch}"
+                bar = click.progressbar(length=event.steps, label=label, file=sys.stderr, hidden=is_hidden)
+            bar.update(1)
+            return
+        if bar is not None:
+            bar.render_finish()
+            bar = None
+        click.echo(
+            f"epoch {event.epoch}: train loss {event.train_loss:.4f}, validation loss {event.validation_loss:.4f}, "
+            f"accuracy {event.validation_accuracy:.4f}, {event.tokens_per_second:,.0f} tokens/s"
+            f"{'' if event.weights is None else ' *'}",
+            err=True,
+        )
 
-    return train(data, keys, runs, progress=show, **choices)
+    return train(resolve(data, keys.data.source), keys, runs, progress=show, **choices)

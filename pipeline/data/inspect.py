@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.profile import DROPPED, Profile, describe
+from pipeline.data.profile import DROPPED, Profile, describe, findings
 from pipeline.data.survey import Survey
 from pipeline.dataset import HELD_OUT, SPLITS, Dataset, SplitName
 from pipeline.errors import DataError, UsageError
@@ -21,7 +21,7 @@ def inspect(path: str, *, text: str = "text", label: str = "label") -> Profile:
 
     Raises:
         DataError: it is damaged, or holds no usable row.
-        UsageError: there is no such file or column, or no reader for its suffix.
+        UsageError: there is no such file or column, no reader for its suffix, or the folder is no prepared data set.
     """
     if "://" in path or Path(path).is_file():
         return _inspect_file(path, text, label)
@@ -47,7 +47,7 @@ def _inspect_folder(path: Path) -> Profile:
         dataset.interface,
         SPLITS,
         parts,
-        dataset.profile.get("read", {}),
+        findings(dataset),
         unseen=_unseen(dataset) if dataset.interface == "text" else {},
         straddling=sum(count > 1 for count in splits_of.values()),
     )
@@ -59,7 +59,7 @@ def _rows(dataset: Dataset, name: SplitName) -> Iterator[Row]:
         rows = slice(start, start + ROWS_AT_ONCE)
         inputs: Sequence[Input] = split.texts(rows) if dataset.interface == "text" else split.frames(rows)
         for offset, (value, label) in enumerate(zip(inputs, split.labels[rows], strict=True)):
-            yield Example(start + offset + 1, value, dataset.classes[label])
+            yield Example(start + offset + 1, value, dataset.classes[label], "row")
 
 
 def _unseen(dataset: Dataset) -> dict[str, dict[str, float]]:

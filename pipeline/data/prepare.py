@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.profile import DROPPED, Places, Profile, describe
 from pipeline.data.survey import Key, Survey, exact
 from pipeline.dataset import SPLITS
-from pipeline.dataset_writer import DatasetWriter, create_dataset, refuse_other_folder
+from pipeline.dataset_writer import DatasetWriter, claim, create_dataset
 from pipeline.errors import DataError, UsageError
 from pipeline.readers.rows import Example, Rows
 from pipeline.signature import Interface
@@ -52,7 +52,7 @@ def prepare(source: Source, target: Path, fractions: Fractions, seed: int, on_ba
         UsageError: the fractions are wrong, or the target holds something else.
     """
     fractions = _checked(fractions, has_test=source.test_rows is not None)
-    refuse_other_folder(target)
+    claim(target)
     parts = _survey(source, fractions, seed, on_bad_row)
     with create_dataset(target, source.interface) as writer:
         for part in parts.values():
@@ -148,14 +148,14 @@ def _checked(fractions: Fractions, has_test: bool) -> Fractions:
 
 def _check_rows(survey: Survey, on_bad_row: OnBadRow) -> None:
     found = sorted((number, reason) for reason, tally in survey.bad.items() for number in tally.lines)[:5]
-    first = "; ".join(f"line {number}: {reason}" for number, reason in found)
+    first = "; ".join(f"{survey.unit} {number}: {reason}" for number, reason in found)
     if first and on_bad_row == "fail":
         raise DataError(f"{survey.name}: {survey.bad_rows:,} bad row(s): {first}. Mend them, or use --on-bad-row=skip.")
     if not survey.examples:
         raise DataError(f"{survey.name}: no usable row among {survey.rows:,}{': ' if first else ''}{first}.")
     if not survey.kept().any():
         raise DataError(
-            f"{survey.name}: every input has conflicting labels, first at line {survey.conflicts.lines[0]}."
+            f"{survey.name}: every input has conflicting labels, first at {survey.unit} {survey.conflicts.lines[0]}."
         )
 
 

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.survey import Survey
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, damaged, has_shape
 from pipeline.signature import Interface
 
 Places = NDArray[np.int64]  # the column in which each distinct input stands, or
 DROPPED = -1
 MOST_CLASSES_SHOWN = 20
+
+_TALLY = {"count": int, "lines": [int]}
+_FOUND = {"rows": int, "bad": dict, "duplicates": _TALLY, "conflicts": {"inputs": int, **_TALLY}}
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,22 @@ def describe(
     )
 
 
+def findings(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Return what each file that a prepared data set was made from held: a profile's `read`.
+
+    Raises:
+        DataError: ``dataset.json`` was edited.
+    """
+    read: dict[str, dict[str, Any]] = dataset.profile.get("read", {})
+    if not has_shape(read, dict) or not all(has_shape(found, _FOUND) for found in read.values()):
+        raise damaged(dataset.path)
+    for found in read.values():
+        has_tallies = all(has_shape(tally, _TALLY) for tally in found["bad"].values())
+        if not has_tallies or not has_shape(found.get("also_in_test", 0), int):
+            raise damaged(dataset.path)
+    return read
+
+
 def _quantiles(unit: str, parts: Sequence[tuple[Survey, Places]]) -> dict[str, int]:
     lengths = np.concatenate(
         [np.asarray(survey.lengths[unit])[places != DROPPED] for survey, places in parts if survey.slots]
@@ -125,4 +144,4 @@ def _read_lines(name: str, found: dict[str, Any]) -> Iterator[str]:
     )
     for reason, tally in found["bad"].items():
         numbers = ", ".join(map(str, tally["lines"])) + (", …" if tally["count"] > len(tally["lines"]) else "")
-        yield f"  {reason}: {tally['count']:,} (line {numbers})"
+        yield f"  {reason}: {tally['count']:,} ({found.get('unit', 'line')} {numbers})"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.readers.rows import BadRow, Example, Input, Row
+from pipeline.readers.rows import BadRow, Example, Input, Row, Unit
 
 MOST_NUMBERS = 20
 
@@ -47,6 +47,7 @@ class Survey:
         name: what messages call the source.
         rows: all rows, good and bad.
         examples: the good ones.
+        unit: what the rows' numbers count, lines or rows.
         bad: rows that cannot be examples, by reason.
         conflicts: rows that give an input another label than its first row did; no row with such an input is kept.
         classes: label names, and their numbers in the order met.
@@ -62,6 +63,7 @@ class Survey:
         self.name = name
         self.rows = 0
         self.examples = 0
+        self.unit: Unit = "line"
         self.bad: dict[str, Tally] = {}
         self.conflicts = Tally()
         self.classes: dict[str, int] = {}
@@ -82,6 +84,7 @@ class Survey:
         """Take in every row."""
         for row in rows:
             self.rows += 1
+            self.unit = row.unit
             if isinstance(row, BadRow):
                 self.bad.setdefault(row.reason, Tally()).add(row.number)
             else:
@@ -104,6 +107,7 @@ class Survey:
         repeated = [number for slot, number in self._repeated if kept[slot]]
         return {
             "rows": self.rows,
+            "unit": self.unit,
             "bad": {reason: asdict(tally) for reason, tally in self.bad.items()},
             "duplicates": asdict(Tally(int((copies[kept] - 1).sum()), repeated)),
             "conflicts": {"inputs": int((~kept).sum())} | asdict(Tally(int(copies[~kept].sum()), self.conflicts.lines)),

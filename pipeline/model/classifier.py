@@ -1,4 +1,4 @@
-"""The classifier: embedding or normalised frames → (bi)LSTM layers → pooling over valid steps → linear.
+"""The classifier: embedding or standardised frames → (bi)LSTM layers → pooling over valid steps → linear.
 
 Legend: B rows in a batch, T steps, F numbers in a frame, H units of the LSTM, C classes.
 """
@@ -38,11 +38,11 @@ class LSTMClassifier(nn.Module):
 
     def __init__(self, keys: ModelKeys, shape: Shape) -> None:
         super().__init__()
-        self.front: TokenEmbedding | FrameNormalisation
+        self.embedding: nn.Embedding | FrameStandardisation
         if shape.vocabulary_size is not None:
-            self.front, size = TokenEmbedding(shape.vocabulary_size, keys.embedding_size), keys.embedding_size
+            self.embedding, size = _token_embedding(shape.vocabulary_size, keys.embedding_size), keys.embedding_size
         elif shape.feature_size is not None:
-            self.front, size = FrameNormalisation(shape.feature_size), shape.feature_size
+            self.embedding, size = FrameStandardisation(shape.feature_size), shape.feature_size
         else:
             raise ValueError("a model reads tokens or features: one of the two sizes must be given")
         width = keys.hidden_size * (2 if keys.bidirectional else 1)
@@ -63,7 +63,7 @@ class LSTMClassifier(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return logits; see the class for shapes."""
-        steps = self.front(inputs)  # (B, T, F)
+        steps = self.embedding(inputs)  # (B, T, F)
         for layer in self.layers:
             steps = layer(self.dropout(steps), lengths)  # (B, T, D·H)
         return self.head(self.dropout(self.pool(steps, lengths)))  # type: ignore[no-any-return]  # (B, C)
@@ -76,20 +76,14 @@ def with_onnx_layers(model: LSTMClassifier) -> LSTMClassifier:
     return exportable
 
 
-class TokenEmbedding(nn.Module):
+def _token_embedding(vocabulary_size: int, embedding_size: int) -> nn.Embedding:
     """Token ids to vectors; id 0, padding and the one step of an empty text, is the zero vector and stays it."""
-
-    def __init__(self, vocabulary_size: int, embedding_size: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
-        nn.init.normal_(self.embedding.weight[1:].data, std=0.1)
-
-    def forward(self, token_ids: Tensor) -> Tensor:
-        """(B, T) int64 → (B, T, E)."""
-        return self.embedding(token_ids)  # type: ignore[no-any-return]
+    embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
+    nn.init.normal_(embedding.weight[1:].data, std=0.1)
+    return embedding
 
 
-class FrameNormalisation(nn.Module):
+class FrameStandardisation(nn.Module):
     """Frames to zero mean and unit variance, as measured on the training split."""
 
     mean: Tensor

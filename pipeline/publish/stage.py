@@ -1,7 +1,6 @@
 """Put a verified run into the model repository, or refuse."""
 
 import datetime
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ import numpy as np
 
 from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
-from pipeline.files import read_json, sha256_of, write_json, write_text
+from pipeline.files import read_json, read_record, sha256_of, write_bytes, write_json, write_text
 from pipeline.publish import config
 from pipeline.publish.transaction import Repository
 from pipeline.recipe import PublishKeys
-from pipeline.run_directory import RunDirectory
+from pipeline.run_directory import RunDirectory, require_model_name
 from pipeline.runtime import open_session
 from pipeline.sequences import Sequences
 from pipeline.signature import Signature
@@ -22,7 +21,7 @@ from pipeline.signature import Signature
 MANIFEST = "manifest.json"
 _FILES = (config.MODEL_FILE, "signature.json", "parity.json")
 _GOLDEN_TOLERANCE = 1e-5
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PARITY: dict[str, type | tuple[type, ...]] = {"passed": bool, "hashes": dict, "goldens": list}
 
 
 def publish(
@@ -55,9 +54,7 @@ def publish(
     _require_verified(run)
     keys = _keys(run, settings)
     signature = Signature.load(run.require("signature.json"))
-    name = name or run.info["name"]
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r}: not a model name. Wanted letters, digits, '.', '_' and '-'; say it with --name.")
+    name = require_model_name(run.info["name"] if name is None else name)
     store = Repository(repository)
     with store.locked(), store.staging() as staging:
         number = _number(store, name, version)
@@ -71,10 +68,10 @@ def publish(
 
 
 def _require_verified(run: RunDirectory) -> None:
-    report = read_json(run.require("parity.json"))
-    if not isinstance(report, dict) or report.get("passed") is not True:
+    report = read_record(run.require("parity.json"), _PARITY)
+    if not report["passed"]:
         raise CheckFailed(f"{run / 'parity.json'}: verification failed; nothing unverified is served. See the report.")
-    for name in (config.MODEL_FILE, "signature.json", *report.get("hashes", {})):
+    for name in (config.MODEL_FILE, "signature.json", *report["hashes"]):
         if report["hashes"].get(name) != sha256_of(run.require(name)):
             raise CheckFailed(f"{run / name}: changed since it was verified. Run `pipeline verify {run.path}` again.")
 
@@ -179,12 +176,24 @@ def _feed(golden: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _put(store: Repository, staged: Path, name: str, number: int) -> None:
-    """Rename the whole model, or its new version, into the repository."""
+    """Rename the whole model, or its new version, into the repository.
+
+    A later version may bring another configuration. It goes first and comes back if the version cannot follow: the
+    contract is the same, so the old version runs under either.
+    """
     model = store.path / name
     if not model.exists():
         store.put(staged, model)
         return
-    store.put(staged / str(number), model / str(number))
-    for file in ("config.pbtxt", config.LABELS_FILE):
-        if not (model / file).is_file() or (model / file).read_bytes() != (staged / file).read_bytes():
-            (staged / file).replace(model / file)
+    files = (model / "config.pbtxt", model / config.LABELS_FILE)
+    before = {file: file.read_bytes() for file in files if file.is_file()}
+    for file in files:
+        if before.get(file) != (staged / file.name).read_bytes():
+            store.replace_file(staged / file.name, file)
+    try:
+        store.put(staged / str(number), model / str(number))
+    except BaseException:
+        for file, content in before.items():
+            if file.read_bytes() != content:
+                write_bytes(file, content)
+        raise

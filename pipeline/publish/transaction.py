@@ -8,13 +8,15 @@ because Triton takes every folder in it for a model.
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import PipelineError, RepositoryError
-from pipeline.files import sync_directory
+from pipeline.errors import PipelineError, RepositoryError, RunError
+from pipeline.files import sync
+from pipeline.repository import versions_of
 
 LOCK_FILE = ".publish.lock"
 _STAGING = ".staging-"
@@ -28,7 +30,7 @@ class Repository:
 
     def versions(self, name: str) -> list[int]:
         """Return a model's version numbers, lowest first."""
-        return sorted(int(path.name) for path in (self.path / name).glob("[0-9]*") if path.name.isdecimal())
+        return list(versions_of(self.path / name))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -47,8 +49,11 @@ class Repository:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RepositoryError(f"{self.path}: another `pipeline publish` holds it. Try again later.") from error
-            for leftover in self._staging_parent.glob(f"{_STAGING}{self.path.resolve().name}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            except OSError as error:
+                raise RepositoryError(
+                    f"{self.path}: cannot be locked: {error.strerror}. Publish to a file system that has locks."
+                ) from error
+            self._remove_left_overs()
             yield
 
     @contextlib.contextmanager
@@ -59,12 +64,11 @@ class Repository:
             RepositoryError: there is no room or no right to write; the repository is untouched.
         """
         try:
-            prefix = f"{_STAGING}{self.path.resolve().name}-"
-            with tempfile.TemporaryDirectory(prefix=prefix, dir=self._staging_parent) as folder:
+            with tempfile.TemporaryDirectory(prefix=self._staging_prefix, dir=self._staging_parent) as folder:
                 yield Path(folder)
         except (OSError, PipelineError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
-            if not isinstance(cause, OSError):
+            if not isinstance(cause, OSError) or isinstance(error, RunError):  # a file of the run, not of ours
                 raise
             raise RepositoryError(f"{self.path}: {cause.strerror or cause}. The repository is untouched.") from error
 
@@ -76,18 +80,29 @@ class Repository:
         """
         for path in [staged, *staged.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-            _sync(path)
+            sync(path)
         if target.exists():
             raise RepositoryError(f"{target}: exists. A published version is never changed; publish a new one.")
         staged.rename(target)
-        sync_directory(target.parent)
+        sync(target.parent)
 
     def replace_file(self, staged: Path, target: Path) -> None:
         """Make a staged file durable and rename it over the repository's own; a reader sees the old one or the new."""
         staged.chmod(0o644)
-        _sync(staged)
+        sync(staged)
         staged.replace(target)
-        sync_directory(target.parent)
+        sync(target.parent)
+
+    def _remove_left_overs(self) -> None:
+        """Remove the staging folders of this repository, and of no other one beside it whose name begins alike."""
+        ours = re.compile(re.escape(self._staging_prefix) + "[a-z0-9_]{8}")  # as tempfile ends a name
+        for path in self._staging_parent.iterdir():
+            if ours.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def _staging_prefix(self) -> str:
+        return f"{_STAGING}{self.path.resolve().name}-"
 
     @property
     def _staging_parent(self) -> Path:
@@ -95,11 +110,3 @@ class Repository:
         path = self.path.resolve()
         is_beside = os.access(path.parent, os.W_OK) and path.parent.stat().st_dev == path.stat().st_dev
         return path.parent if is_beside else path
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

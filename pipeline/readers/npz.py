@@ -1,11 +1,11 @@
-"""NumPy archives (``.npz``) to feature rows, streamed out of the zip and never unpickled."""
+"""NumPy archives (``.npz``) to feature records, streamed out of the zip and never unpickled."""
 
 import lzma
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import IO, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.readers.rows import BadRow, Row, feature_row, require_columns
+from pipeline.readers.rows import BadRow, Record, Records, require_arrays
 
 MOST_LABEL_BYTES = 2**30
 DAMAGE = (  # what zipfile, its decompressors and NumPy raise for bytes that are not an archive of arrays
@@ -33,15 +33,15 @@ Vector = NDArray[Any]
 
 @dataclass(frozen=True)
 class Arrays:
-    """The names of the arrays in the archive."""
+    """The names of the arrays in the archive; without `labels`, none are read."""
 
     features: str = "features"
     lengths: str = "lengths"
-    labels: str = "labels"
+    labels: str | None = "labels"
 
 
-def read_npz(file: IO[bytes], arrays: Arrays = Arrays()) -> Iterator[Row]:
-    """Yield the rows of an archive of frames, lengths and labels; a row's number counts from 1.
+def read_npz(file: IO[bytes], arrays: Arrays = Arrays()) -> Records:
+    """Yield the records of an archive of frames, lengths and labels; a record's number counts rows from 1.
 
     Shapes:
         features: (N, T, F) padded at the end, or (sum of lengths, F) one sequence after another; numbers.
@@ -49,42 +49,44 @@ def read_npz(file: IO[bytes], arrays: Arrays = Arrays()) -> Iterator[Row]:
         labels: (N,) words or whole numbers.
 
     Raises:
-        DataError: the archive is cut off, or an array is missing, pickled, or has another shape.
+        DataError: the archive is cut off, or an array is pickled, or has another shape.
+        UsageError: an array is missing.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            require_columns(names, (arrays.features, arrays.lengths, arrays.labels), "array")
-            lengths, labels = _vector(archive, arrays.lengths), _vector(archive, arrays.labels)
+            require_arrays(names, [arrays.features, arrays.lengths, *([arrays.labels] if arrays.labels else [])])
+            lengths = _vector(archive, arrays.lengths)
+            labels = _vector(archive, arrays.labels) if arrays.labels else None
             with archive.open(f"{arrays.features}.npy") as stream:
-                yield from _rows(stream, lengths, labels, arrays)
+                yield from _records(stream, lengths, labels, arrays)
     except DAMAGE as error:
         raise DataError(f"cannot be read as .npz ({error}); the file may be cut off") from error
 
 
-def _rows(stream: IO[bytes], lengths: Vector, labels: Vector, arrays: Arrays) -> Iterator[Row]:
+def _records(stream: IO[bytes], lengths: Vector, labels: Vector | None, arrays: Arrays) -> Records:
     shape, dtype = _array_header(stream, arrays.features)
     is_padded = len(shape) == 3
-    if len(lengths) != len(labels) or lengths.dtype.kind not in "iu" or dtype.kind not in "fiu":
-        raise DataError(
-            f"{arrays.lengths} {lengths.shape} {lengths.dtype} and {arrays.labels} {labels.shape} do not go with "
-            f"{arrays.features} {shape} {dtype}"
-        )
+    if lengths.dtype.kind not in "iu" or dtype.kind not in "fiu":
+        raise DataError(f"{arrays.lengths} {lengths.dtype} and {arrays.features} {dtype}; wanted integers and numbers")
+    if labels is not None and len(labels) != len(lengths):
+        raise DataError(f"{arrays.labels} {labels.shape} do not go with {arrays.lengths} {lengths.shape}")
     wanted = len(lengths) if is_padded else int(lengths.sum())
     if len(shape) not in (2, 3) or shape[0] != wanted:
         raise DataError(
             f"{arrays.features} has shape {shape}; wanted (N, T, F), or (sum of {arrays.lengths} = {wanted}, F)"
         )
-    for number, (length, label) in enumerate(zip(lengths.tolist(), labels.tolist(), strict=True), start=1):
+    names = repeat(None) if labels is None else labels.tolist()
+    for number, (length, label) in enumerate(zip(lengths.tolist(), names, strict=False), start=1):
         steps = shape[1] if is_padded else length
         if length < 0 or length > steps:
             stream.read(_size(steps, shape, dtype))
-            yield BadRow(number, "length is negative or beyond the array")
+            yield BadRow(number, "length is negative or beyond the array", "row")
             continue
         content = stream.read(_size(steps, shape, dtype))
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and a bad row
             frames = np.frombuffer(content, dtype).reshape(steps, shape[-1])[:length].astype(np.float32)  # (T, F)
-        yield feature_row(number, frames, label)
+        yield Record(number, frames, label, "row")
 
 
 def _size(steps: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

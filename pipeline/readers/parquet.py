@@ -1,20 +1,20 @@
-"""Parquet to text rows."""
+"""Parquet to text records."""
 
-from collections.abc import Iterator
+from itertools import repeat
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
-from pipeline.readers.rows import Row, require_columns, text_row
+from pipeline.readers.rows import Record, Records, require_columns
 
 BATCH_ROWS = 1024
 _BYTES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
-def read_parquet(file: IO[bytes], text: str = "text", label: str = "label") -> Iterator[Row]:
-    """Yield the rows of a Parquet file, batch by batch; a row's number counts from 1.
+def read_parquet(file: IO[bytes], text: str = "text", label: str | None = "label") -> Records:
+    """Yield the records of a Parquet file, batch by batch; a record's number counts rows from 1.
 
     Raises:
         DataError: the file is cut off or is not Parquet.
@@ -22,12 +22,13 @@ def read_parquet(file: IO[bytes], text: str = "text", label: str = "label") -> I
     """
     try:
         table = pq.ParquetFile(file)
-        require_columns(table.schema_arrow.names, (text, label))
+        require_columns(table.schema_arrow.names, text, label)
         number = 0
-        for batch in table.iter_batches(BATCH_ROWS, columns=[text, label]):
-            for item, name in zip(_values(batch.column(text)), _values(batch.column(label)), strict=True):
+        for batch in table.iter_batches(BATCH_ROWS, columns=[text] if label is None else [text, label]):
+            labels = repeat(None, len(batch)) if label is None else _values(batch.column(label))
+            for value, name in zip(_values(batch.column(text)), labels, strict=True):
                 number += 1
-                yield text_row(number, item, name)
+                yield Record(number, value, name, "row")
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise DataError(f"cannot be read as Parquet ({_first_line(error)}); the file may be cut off") from error
 

@@ -2,24 +2,28 @@
 
 import difflib
 import hashlib
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import fsspec
 
 from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.readers.delimited import read_delimited
 from pipeline.readers.json_lines import read_json_lines
-from pipeline.readers.npz import read_npz
+from pipeline.readers.npz import Arrays, read_npz
 from pipeline.readers.parquet import read_parquet
-from pipeline.readers.rows import Row
+from pipeline.readers.rows import Records, Row, examples
 from pipeline.readers.ts import read_ts
 from pipeline.signature import Interface
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 FEATURE_SUFFIXES = (".ts", ".npz")
+BLOCK_BYTES = 2**20
+
+T = TypeVar("T")
 
 
 def interface_of(source: str) -> Interface:
@@ -39,8 +43,23 @@ def interface_of(source: str) -> Interface:
     raise UsageError(f"{source}: unknown suffix {suffix!r}.{hint} There are readers for {', '.join(known)}.")
 
 
+def has_reader(source: str) -> bool:
+    """Tell whether a reader knows a file's suffix."""
+    return _suffix(source) in (*TEXT_SUFFIXES, *FEATURE_SUFFIXES)
+
+
 def read(source: str, text: str = "text", label: str = "label") -> Iterator[Row]:
-    """Yield the rows of a local file or a URI; `text` and `label` name the columns of a text table.
+    """Yield the examples and bad rows of a local file or a URI; `text` and `label` name the columns of a text table.
+
+    Raises:
+        DataError: the file cannot be read, or is damaged as a whole.
+        UsageError: there is no such file or column, or no reader for the suffix.
+    """
+    yield from examples(read_records(source, text, label))
+
+
+def read_records(source: str, text: str = "text", label: str | None = None) -> Records:
+    """Yield the records of a local file or a URI as they stand; without `label`, no labels are read or needed.
 
     Raises:
         DataError: the file cannot be read, or is damaged as a whole.
@@ -48,10 +67,7 @@ def read(source: str, text: str = "text", label: str = "label") -> Iterator[Row]
     """
     interface_of(source)
     with open_source(source) as file:
-        try:
-            yield from _reader(file, _suffix(source), text, label)
-        except PipelineError as error:
-            raise type(error)(f"{source}: {error}") from error
+        yield from _reader(file, _suffix(source), text, label)
 
 
 def sha256_of_source(source: str) -> str:
@@ -65,7 +81,7 @@ def sha256_of_source(source: str) -> str:
 
 @contextmanager
 def open_source(source: str) -> Iterator[IO[bytes]]:
-    """Open a local path or an fsspec URI for reading.
+    """Open a local path or an fsspec URI for reading; errors of ours that are raised meanwhile are given its name.
 
     Raises:
         DataError: it cannot be read.
@@ -74,25 +90,76 @@ def open_source(source: str) -> Iterator[IO[bytes]]:
     try:
         with _open(source) as file:
             yield file
-    except FileNotFoundError as error:
+    except PipelineError as error:
+        raise type(error)(f"{source}: {error}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{source}: no such file.") from error
     except IsADirectoryError as error:
         raise UsageError(f"{source}: a folder; wanted a file.") from error
     except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{source}: cannot be read: {error.strerror or _first_line(error)}.") from error
 
 
 def _open(source: str) -> IO[bytes]:
     if "://" not in source:
         return Path(source).open("rb")
     try:
-        file: IO[bytes] = fsspec.open(source, "rb").open()
-        return file
+        return io.BufferedReader(_Remote(fsspec.open(source, "rb").open()), BLOCK_BYTES)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{source}: cannot be opened: {error}") from error
+        raise UsageError(f"cannot be opened: {_first_line(error)}") from error
+    except OSError:
+        raise
+    except Exception as error:  # each file system's client has errors of its own
+        raise _failed(error) from error
 
 
-def _reader(file: IO[bytes], suffix: str, text: str, label: str) -> Iterator[Row]:
+class _Remote(io.RawIOBase):
+    """A file of any fsspec file system: what its client raises while it is read is an OSError, or becomes ours."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        content = self._call(self._file.read, len(view))
+        view[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._call(self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def _call(self, method: Callable[..., T], *arguments: int) -> T:
+        try:
+            return method(*arguments)
+        except OSError:
+            raise
+        except Exception as error:
+            raise _failed(error) from error
+
+
+def _failed(error: Exception) -> DataError:
+    return DataError(f"cannot be read: {type(error).__name__}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no reason given"])[0]
+
+
+def _reader(file: IO[bytes], suffix: str, text: str, label: str | None) -> Records:
     match suffix:
         case ".csv":
             return read_delimited(file, ",", text, label)
@@ -103,9 +170,9 @@ def _reader(file: IO[bytes], suffix: str, text: str, label: str) -> Iterator[Row
         case ".parquet":
             return read_parquet(file, text, label)
         case ".ts":
-            return read_ts(file)
+            return read_ts(file, is_labelled=label is not None)
         case _:
-            return read_npz(file)
+            return read_npz(file, Arrays() if label is not None else Arrays(labels=None))
 
 
 def _suffix(source: str) -> str:

@@ -5,7 +5,7 @@ block. Loopback, single user, development: production is the official container,
 """
 
 from pipeline.serve.layout import Options
-from pipeline.serve.life import Event, Loaded, LoadFailed, Ready, Restarting
+from pipeline.serve.monitor import Event, Loaded, LoadFailed, Ready, Restarting
 from pipeline.serve.running import Server, running
 from pipeline.serve.supervise import supervise
 

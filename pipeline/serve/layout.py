@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ServerError
-from pipeline.wheel import Triton
+from pipeline.triton import Triton
 
 _ENTRY = """# The stub's Python is isolated: it reads no PYTHONPATH, so the folders of its packages stand here.
 import sys

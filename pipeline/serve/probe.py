@@ -37,7 +37,7 @@ class Busy(RequestError):
 
 
 class Probe:
-    """A gRPC connection to one life of one server."""
+    """A gRPC connection to one started server."""
 
     def __init__(self, url: str) -> None:
         self._channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)

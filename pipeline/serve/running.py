@@ -7,7 +7,7 @@ from threading import Event as Flag
 from threading import Thread
 
 from pipeline.serve.layout import Options
-from pipeline.serve.life import Event, Ready
+from pipeline.serve.monitor import Event, Ready
 from pipeline.serve.supervise import supervise
 
 

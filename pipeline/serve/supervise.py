@@ -7,17 +7,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 
-from pipeline.errors import ServerError
+from pipeline.errors import RepositoryError, ServerError, UsageError
+from pipeline.repository import scan
 from pipeline.serve.layout import SHARED_MEMORY, Options, command_line, environment, lay_out
-from pipeline.serve.life import Event, Life, Restarting
+from pipeline.serve.monitor import Event, Monitor, Restarting
 from pipeline.serve.network import check_address, choose_ports, is_in_container
 from pipeline.serve.process import ServerLost, started
-from pipeline.serve.repository import require_models, scan
-from pipeline.wheel import Triton, find_triton
+from pipeline.triton import Triton, find_triton
 
 QUICK_FAILURES = 5
 STEADY_SECONDS = 60.0
@@ -37,21 +38,49 @@ def supervise(
 
     Raises:
         ServerError: the server cannot be started, or was lost too often.
-        RepositoryError: there is nothing to serve.
-        UsageError: the address is not allowed, or a model is not there.
+        RepositoryError: there is nothing to serve, or it cannot be read.
+        UsageError: the address is not allowed, or the repository or a model is not there.
     """
     check_address(options.address, is_in_container())
     triton = find_triton()
-    require_models(options.repository, options.models)
+    _require_models(options)
     options = replace(choose_ports(options), repository=options.repository.resolve())
-    remove_left_overs()
     name = f"pipeline-{os.getpid()}-{secrets.token_hex(4)}-"
-    with tempfile.TemporaryDirectory(prefix=name) as folder:
-        lay_out(Path(folder), triton)
-        yield from _lives(options, stop, log, triton, Path(folder), name)
+    with _laid_out(name, triton) as folder:
+        yield from _keep_running(options, stop, log, triton, folder, name)
 
 
-def _lives(
+def _require_models(options: Options) -> None:
+    repository = options.repository
+    try:
+        found = scan(repository)
+    except RepositoryError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise UsageError(f"{repository}: no such model repository. `pipeline publish` makes one.") from error
+        raise
+    if not found:
+        raise RepositoryError(f"{repository}: no model to serve. Put one there with `pipeline publish`.")
+    missing = [name for name in options.models if name not in found]
+    if missing:
+        raise UsageError(f"{repository}: no model named {', '.join(missing)}; there are {', '.join(found)}.")
+
+
+@contextmanager
+def _laid_out(name: str, triton: Triton) -> Iterator[Path]:
+    """Give the private folder, filled, for the length of a ``with`` block."""
+    with ExitStack() as stack:
+        try:
+            remove_left_overs()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name)))
+            lay_out(folder, triton)
+        except OSError as error:
+            raise ServerError(
+                f"no temporary folder to serve from: {error.strerror}. Make room, or set TMPDIR to another folder."
+            ) from error
+        yield folder
+
+
+def _keep_running(
     options: Options, stop: Flag, log: Callable[[str], None], triton: Triton, folder: Path, regions: str
 ) -> Iterator[Event]:
     """Start the server again and again, after pauses of 1, 2, 4 … seconds."""
@@ -62,7 +91,7 @@ def _lives(
         command = command_line(folder, triton, options, models, regions)
         try:
             with started(command, environment(folder, triton), folder, regions, log) as process:
-                for event in Life(options, process, stop, is_first).run():
+                for event in Monitor(options, process, stop, is_first).run():
                     yield event
                     is_first = False
             return
@@ -82,7 +111,5 @@ def remove_left_overs() -> None:
     for path in (*SHARED_MEMORY.glob("pipeline-*-*"), *Path(tempfile.gettempdir()).glob("pipeline-*-*")):
         match = re.fullmatch(r"pipeline-(\d+)-[0-9a-f]{8}-.*", path.name)
         if match and not Path("/proc", match[1]).exists():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's, in a folder where only owners remove
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -4,8 +4,8 @@ import copy
 import math
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.errors import PipelineError
-from pipeline.metrics import cross_entropy
 from pipeline.model.classifier import LSTMClassifier
 from pipeline.model.scoring import logits_of
 from pipeline.recipe import TrainKeys
@@ -53,7 +52,7 @@ class Epoch:
         clipped_share: share of the steps whose gradient was clipped.
         tokens_per_second: valid steps (padding left out) trained on, validation left out.
         seconds: the epoch's time, validation included.
-        is_best: the validation loss is the lowest so far.
+        weights: the weights that were validated, if their loss is the lowest so far; None otherwise.
     """
 
     epoch: int
@@ -64,7 +63,13 @@ class Epoch:
     clipped_share: float
     tokens_per_second: float
     seconds: float
-    is_best: bool
+    weights: dict[str, torch.Tensor] | None = field(repr=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The epoch's figures, without the weights."""
+        figures = {name: value for name, value in vars(self).items() if name != "weights"}
+        return {**figures, "is_best": self.weights is not None}
 
 
 @dataclass
@@ -89,7 +94,7 @@ def train_epochs(
         PipelineError: the loss is no longer a finite number.
     """
     optimizer = make_optimizer(model, keys)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keys.averaging))  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keys.ema_decay))  # type: ignore[no-untyped-call]
     averaged = cast(LSTMClassifier, average.module)
     generator = np.random.default_rng(keys.seed)
     best_loss, best_weights, best_epoch = math.inf, copy.deepcopy(model.state_dict()), 0
@@ -98,7 +103,9 @@ def train_epochs(
         tally = yield from _train_epoch(model, average, optimizer, training, keys, generator, number)
         trained = time.perf_counter()
         loss, accuracy = _validate(averaged, validation)
-        if is_best := loss < best_loss:
+        if not math.isfinite(loss):
+            raise PipelineError(_diverged(f"validation loss {loss} after epoch {number}", keys))
+        if loss < best_loss:
             best_loss, best_weights, best_epoch = loss, copy.deepcopy(averaged.state_dict()), number
         yield Epoch(
             epoch=number,
@@ -109,7 +116,7 @@ def train_epochs(
             clipped_share=tally.clipped / tally.steps,
             tokens_per_second=int(training.sequences.offsets[-1]) / (trained - start),
             seconds=time.perf_counter() - start,
-            is_best=is_best,
+            weights=best_weights if number == best_epoch else None,
         )
         if number - best_epoch >= keys.patience:
             break
@@ -142,10 +149,8 @@ def _train_epoch(
         loss = objective.item()
         tally.steps += 1
         if not math.isfinite(loss + norm):
-            raise PipelineError(
-                f"training diverged: loss {loss}, gradient norm {norm} in epoch {epoch}, step {tally.steps}. "
-                f"Lower train.learning_rate (now {keys.learning_rate}) or train.clip_norm (now {keys.clip_norm})."
-            )
+            problem = f"loss {loss}, gradient norm {norm} in epoch {epoch}, step {tally.steps}"
+            raise PipelineError(_diverged(problem, keys))
         optimizer.step()
         average.update_parameters(model)
         tally.loss += loss * len(indices)
@@ -156,6 +161,13 @@ def _train_epoch(
 
 
 def _validate(model: LSTMClassifier, validation: Examples) -> tuple[float, float]:
-    probabilities = torch.softmax(logits_of(model, validation.sequences), 1).numpy()
-    accuracy = float((probabilities.argmax(1) == validation.labels).mean())
-    return cross_entropy(probabilities, validation.labels), accuracy
+    """Return mean cross-entropy and accuracy."""
+    logits, labels = logits_of(model, validation.sequences), torch.from_numpy(validation.labels)
+    return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def _diverged(problem: str, keys: TrainKeys) -> str:
+    return (
+        f"training diverged: {problem}. "
+        f"Lower train.learning_rate (now {keys.learning_rate:g}) or train.clip_norm (now {keys.clip_norm:g})."
+    )

@@ -1,9 +1,10 @@
 """From a recipe and a prepared data set to a run directory."""
 
-import dataclasses
+import contextlib
 import json
+import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.encoding import encode
 from pipeline.errors import UsageError
 from pipeline.files import sha256_of, write_bytes, write_json, write_text
 from pipeline.model import LSTMClassifier, Shape, save_weights
-from pipeline.model.classifier import FrameNormalisation
+from pipeline.model.classifier import FrameStandardisation
 from pipeline.recipe import Recipe
 from pipeline.run_directory import RunDirectory
 from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
@@ -56,19 +57,9 @@ def train(
     """
     _check_device(device)
     dataset = Dataset(data)
-    torch.use_deterministic_algorithms(is_deterministic)
-    torch.manual_seed(keys.train.seed)
     run = RunDirectory.create(runs, model_name(keys, data))
-    info = _describe(dataset, keys, device, is_deterministic)
-    write_text(run / "recipe.toml", recipe.dumps(keys))
-    tokenizer = _fit_tokenizer(dataset, keys, run)
-    training, validation = (_examples(dataset, name, tokenizer) for name in ("train", "validation"))
-    info["vocabulary_size"] = tokenizer and FIRST_WORD_ID + len(read_vocabulary(onnx.load(run / "tokenizer.onnx")))
-    model = _make_model(keys, info, training).to(device)
-    write_json(run / "run.json", info)
-    info["interrupted"] = not _train(model, training, validation, keys, run, progress)
-    info["hashes"] = {path.name: sha256_of(path) for path in sorted(run.path.iterdir()) if path.name in _OWN_FILES}
-    write_json(run / "run.json", info)
+    with _determinism(is_enabled=is_deterministic):
+        _fill(run, dataset, keys, device, is_deterministic, progress)
     return run
 
 
@@ -80,6 +71,35 @@ def model_name(keys: Recipe, data: Path) -> str:
     return keys.publish.name or data.resolve().name
 
 
+def _fill(
+    run: RunDirectory, dataset: Dataset, keys: Recipe, device: str, is_deterministic: bool, progress: Progress
+) -> None:
+    torch.manual_seed(keys.train.seed)
+    info = _describe(dataset, keys, device, is_deterministic)
+    write_text(run / "recipe.toml", recipe.dumps(keys))
+    tokenizer = _fit_tokenizer(dataset, keys, run)
+    training, validation = (_examples(dataset, name, tokenizer) for name in ("train", "validation"))
+    info["vocabulary_size"] = tokenizer and FIRST_WORD_ID + len(read_vocabulary(onnx.load(run / "tokenizer.onnx")))
+    model = _make_model(keys, info, training).to(device)
+    write_json(run / "run.json", info)
+    info["interrupted"] = not _train(model, training, validation, keys, run, progress)
+    info["hashes"] = {path.name: sha256_of(path) for path in sorted(run.path.iterdir()) if path.name in _OWN_FILES}
+    write_json(run / "run.json", info)
+
+
+@contextlib.contextmanager
+def _determinism(*, is_enabled: bool) -> Iterator[None]:
+    """Allow only operations that give the same bits each time, and put back what was allowed before."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if is_enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    torch.use_deterministic_algorithms(is_enabled or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def _train(
     model: LSTMClassifier, training: Examples, validation: Examples, keys: Recipe, run: RunDirectory, progress: Progress
 ) -> bool:
@@ -88,9 +108,9 @@ def _train(
     try:
         for event in train_epochs(model, training, validation, keys.train):
             if isinstance(event, Epoch):
-                metrics.append(json.dumps(dataclasses.asdict(event)) + "\n")
-                if event.is_best:
-                    save_weights(model.state_dict(), run / "weights.safetensors")
+                metrics.append(json.dumps(event.record, allow_nan=False) + "\n")
+                if event.weights is not None:
+                    save_weights(event.weights, run / "weights.safetensors")
                 write_text(run / "metrics.jsonl", "".join(metrics))
             progress(event)
     except KeyboardInterrupt:
@@ -121,8 +141,8 @@ def _examples(dataset: Dataset, name: Any, tokenizer: Tokenizer | None) -> Examp
 
 def _make_model(keys: Recipe, info: dict[str, Any], training: Examples) -> LSTMClassifier:
     model = LSTMClassifier(keys.model, Shape(len(info["classes"]), info["vocabulary_size"], info["feature_size"]))
-    if isinstance(model.front, FrameNormalisation):
-        model.front.fit(torch.from_numpy(np.asarray(training.sequences.values)))
+    if isinstance(model.embedding, FrameStandardisation):
+        model.embedding.fit(torch.from_numpy(np.asarray(training.sequences.values)))
     return model
 
 
@@ -139,6 +159,7 @@ def _describe(dataset: Dataset, keys: Recipe, device: str, is_deterministic: boo
         "device": device,
         "deterministic": is_deterministic,
         "interrupted": False,
+        "hashes": {},
         "versions": {
             "pipeline": __version__,
             "python": platform.python_version(),

@@ -1,6 +1,6 @@
 """The verify stage: prove that what will be served gives PyTorch's answers, and gives them to every caller alike."""
 
-from pipeline.verify.report import Check, Report
+from pipeline.verify.parity_report import Check, ParityReport
 from pipeline.verify.stage import verify
 
-__all__ = ["Check", "Report", "verify"]
+__all__ = ["Check", "ParityReport", "verify"]

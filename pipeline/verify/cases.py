@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.dataset import HELD_OUT, Dataset
-from pipeline.model.classifier import FrameNormalisation
+from pipeline.model.classifier import FrameStandardisation
 from pipeline.reference import Reference
 from pipeline.verify.engines import Row
 
@@ -110,10 +110,10 @@ def _longest(reference: Reference, dataset: Dataset) -> int:
 
 def _draw(reference: Reference, length: int, generator: np.random.Generator) -> Row:
     """Draw a row of about ``length`` tokens, or exactly that many frames as widely spread as the training ones."""
-    front = reference.model.front
-    if isinstance(front, FrameNormalisation):
-        noise = generator.standard_normal((length, len(front.mean)))
-        return (noise / front.scale.numpy() + front.mean.numpy()).astype(np.float32)
+    standard = reference.model.embedding
+    if isinstance(standard, FrameStandardisation):
+        noise = generator.standard_normal((length, len(standard.mean)))
+        return (noise / standard.scale.numpy() + standard.mean.numpy()).astype(np.float32)
     separator = " " if reference.recipe.tokenizer.level == "word" else ""
     tokens = generator.choice(np.array(reference.vocabulary, dtype=object), length)
     return separator.join(tokens)

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.verify.cases import HOSTILE_TEXTS, Batch
 from pipeline.verify.compare import Answers, compare, is_worse
 from pipeline.verify.engines import Engine, Row
-from pipeline.verify.report import Check
+from pipeline.verify.parity_report import Check
 
 INVARIANCE = 1e-6
 _EXCERPT = 200
@@ -83,7 +83,9 @@ def repeatability(candidate: Engine, batch: Batch) -> Check:
     return Check(candidate.name, "repeated", passed, detail)
 
 
-def companies(candidate: Engine, rows: list[Row], longest: Row, max_batch_size: int, *, is_text: bool) -> list[Check]:
+def batch_invariance(
+    candidate: Engine, rows: list[Row], longest: Row, max_batch_size: int, *, is_text: bool
+) -> list[Check]:
     """Check that a row's answer does not depend on its company: padded, shuffled, mixed, beside hostile bytes."""
     answers = [candidate.answer([row]) for row in rows]
     checks = [

@@ -65,9 +65,9 @@ class OnnxEngine:
         outputs = ["probabilities", "label"] + ["valid"] * self._is_text
         try:
             probabilities, labels, *valid = self._session.run(outputs, self._feed(rows))
+            return Answers(probabilities, labels[:, 0].tolist(), valid[0][:, 0] if valid else None)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise PipelineError(f"{self.name}: cannot answer a batch of {len(rows)}: {first_line(error)}") from error
-        return Answers(probabilities, labels[:, 0].tolist(), valid[0][:, 0] if valid else None)
 
     def _feed(self, rows: Sequence[Row]) -> dict[str, np.ndarray]:
         if self._is_text:
@@ -81,10 +81,10 @@ class OnnxEngine:
 class EndpointEngine:
     """A model behind Triton, asked over gRPC by the client that users have."""
 
-    def __init__(self, client: Client, classes: tuple[str, ...], url: str) -> None:
-        self.name = f"grpc://{url}"
+    def __init__(self, client: Client) -> None:
+        self.name = f"grpc://{client.url}"
         self._client = client
-        self._classes = classes
+        self._classes = client.contract().classes
 
     def answer(self, rows: Sequence[Row]) -> Answers:
         """Answer through the server; the client cuts and pads."""

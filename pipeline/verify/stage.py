@@ -1,5 +1,6 @@
 """Ask every engine every question, and write down the answers."""
 
+import contextlib
 import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -12,16 +13,16 @@ import onnxruntime
 from pipeline import __version__
 from pipeline.client import Client
 from pipeline.dataset import Dataset
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, RequestError, ServerError
 from pipeline.files import sha256_of
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CPU, CUDA, open_session
 from pipeline.signature import Signature
 from pipeline.verify import cases, checks
+from pipeline.verify.declared import check_contract, check_graph, check_hashes, check_weights
 from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
-from pipeline.verify.graph import check_graph, check_hashes, check_weights
-from pipeline.verify.report import Check, Report
+from pipeline.verify.parity_report import Check, ParityReport
 
 TOLERANCES = {CPU: 1e-5, CUDA: 1e-4}
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
@@ -37,7 +38,7 @@ def verify(
     endpoint: str | None = None,
     model: str | None = None,
     progress: Callable[[Check], None] = lambda _: None,
-) -> Report:
+) -> ParityReport:
     """Compare an exported run with PyTorch on every provider, and on a live endpoint, and write ``parity.json``.
 
     Args:
@@ -51,17 +52,21 @@ def verify(
     Raises:
         RunError: the run is not whole.
         DataError: the data set is missing, damaged, or another one.
-        ServerError: the endpoint does not answer.
+        ServerError: the endpoint does not answer, or not for this model; an earlier report is untouched.
     """
     reference = Reference.load(run)
     dataset = reference.dataset(data)
     signature = Signature.load(run.require("signature.json"))
     hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
     made: list[Check] = []
-    for check in _checks(run, reference, dataset, signature, providers, endpoint, model or run.info["name"]):
-        made.append(check)
-        progress(check)
-    report = Report(hashes, _versions(), TOLERANCES, tuple(made), tuple(_goldens(reference, dataset)))
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(endpoint, model or run.info["name"])) if endpoint else None
+        if client:
+            client.contract()  # who cannot be reached is not a failed check: nothing is written
+        for check in _checks(run, reference, dataset, signature, providers, client):
+            made.append(check)
+            progress(check)
+    report = ParityReport(hashes, _versions(), TOLERANCES, tuple(made), tuple(_goldens(reference, dataset)))
     report.save(run / "parity.json")
     return report
 
@@ -72,8 +77,7 @@ def _checks(
     dataset: Dataset,
     signature: Signature,
     providers: tuple[str, ...],
-    endpoint: str | None,
-    model: str,
+    client: Client | None,
 ) -> Iterator[Check]:
     yield check_hashes(run, signature)
     graph = check_graph(run, signature, reference)
@@ -88,9 +92,11 @@ def _checks(
             yield Check(provider, "load", False, str(error))
             continue
         yield from _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider])
-    if endpoint:
-        with Client(endpoint, model) as client:
-            engine = EndpointEngine(client, reference.signature.classes, endpoint)
+    if client:
+        engine = EndpointEngine(client)
+        contract = check_contract(engine.name, client.contract(), reference.signature)
+        yield contract
+        if contract.passed:
             yield from _engine_checks(engine, reference, dataset, TOLERANCES[CPU])
 
 
@@ -107,8 +113,10 @@ def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, toler
         for name, batches in questions.items():
             yield checks.parity(name, torch, engine, batches, tolerance)
         rows, longest = cases.sample(dataset, interface, SAMPLE_ROWS), cases.longest_row(reference, dataset)
-        yield from checks.companies(engine, rows, longest, largest, is_text=interface == "text")
+        yield from checks.batch_invariance(engine, rows, longest, largest, is_text=interface == "text")
     except PipelineError as error:
+        if isinstance(error, ServerError) and not isinstance(error, RequestError):
+            raise  # gone, which says nothing about its answers
         yield Check(engine.name, "answers", False, f"the engine failed: {error}")
 
 

@@ -3,12 +3,15 @@
 import asyncio
 import itertools
 import socket
+import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from pipeline.client import AsyncClient, Client, Contract
 from pipeline.client.endpoint import Endpoint
@@ -221,6 +224,40 @@ def test_a_missed_deadline_names_the_time_allowed(kind):
         error = failure(kind, f"127.0.0.1:{silent.getsockname()[1]}", "tiny", timeout_seconds=0.25)
     assert "no answer from tiny within 0.25 s" in str(error)
     assert type(error) is ServerError
+
+
+@both
+def test_no_call_outlasts_its_deadline_to_explain_itself(kind):
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        failure(kind, f"127.0.0.1:{silent.getsockname()[1]}", "tiny", timeout_seconds=1.0)
+    assert 0.9 < time.monotonic() - begun < 1.8
+
+
+class Refusing(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Refuses every request at once, except the one for what it has: that one it never answers."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+
+    def RepositoryIndex(self, request, context):  # noqa: ARG002, N802
+        self.is_over.wait()
+
+
+@both
+def test_a_refusal_is_not_held_up_by_a_server_that_no_longer_says_what_it_has(kind):
+    refusing, server = Refusing(), grpc.server(ThreadPoolExecutor(4))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(refusing, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        begun = time.monotonic()
+        error = failure(kind, f"127.0.0.1:{port}", "tiny", timeout_seconds=10)
+        assert time.monotonic() - begun < 5
+        assert "no Triton server answers" in str(error)
+    finally:
+        refusing.is_over.set()
+        server.stop(None).wait()
 
 
 @both

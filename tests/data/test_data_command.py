@@ -42,6 +42,13 @@ def test_split_answers_a_mistake_in_one_line_with_its_exit_code(reviews, tmp_pat
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["fetch", "vowels"], ["split", "a.csv", "--to", "set"]])
+def test_a_negative_seed_is_a_mistake_of_usage(arguments):
+    result = CliRunner().invoke(main, ["data", *arguments, "--seed", "-1"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Invalid value for '--seed': -1 is not in the range x>=0." in result.stderr
+
+
 def test_the_help_shows_an_example_on_its_own_line():
     result = CliRunner().invoke(main, ["data", "split", "--help"])
     assert "\n  pipeline data split reviews.csv --to data/reviews" in result.stdout

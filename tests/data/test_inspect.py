@@ -25,6 +25,7 @@ def test_inspect_counts_what_a_split_would_keep_and_leave_out(table):
     assert profile.lengths["words"] == {"p50": 2, "p90": 3, "p99": 3, "max": 3}
     assert profile.read["file"] == {
         "rows": 7,
+        "unit": "line",
         "bad": {"empty text": {"count": 1, "lines": [6]}, "no label": {"count": 1, "lines": [8]}},
         "duplicates": {"count": 1, "lines": [3]},
         "conflicts": {"inputs": 1, "count": 2, "lines": [5]},
@@ -68,6 +69,34 @@ def test_inspect_reads_frames_from_a_file_and_from_a_prepared_folder(tmp_path):
     assert sum(folder.rows.values()) == file.rows["file"] == 40
 
 
+def test_rows_of_arrays_are_called_rows_and_not_lines(tmp_path):
+    features = np.ones((4, 1, 2)) * np.arange(4)[:, None, None]
+    np.savez(tmp_path / "a.npz", features=features, lengths=[1, 1, 0, 1], labels=[0, 1, 0, 1])
+    lines = list(inspect(str(tmp_path / "a.npz")).lines())
+    assert lines[-1] == "  no frames: 1 (row 3)"
+    with pytest.raises(DataError, match=r"a.npz: 1 bad row\(s\): row 3: no frames\."):
+        split(str(tmp_path / "a.npz"), tmp_path / "set", on_bad_row="fail")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        [],
+        {"file": 1},
+        {"file": {"rows": "1"}},
+        {"file": {"rows": 1, "bad": {"x": 1}, "duplicates": {"count": 0, "lines": []}, "conflicts": {}}},
+    ],
+)
+def test_inspect_refuses_findings_that_were_edited(table, tmp_path, read):
+    with (tmp_path / "more.csv").open("w") as file:
+        file.write("text,label\n" + "".join(f"film {i},{'ab'[i % 2]}\n" for i in range(8)))
+    folder = split(str(tmp_path / "more.csv"), tmp_path / "set")
+    profile = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(profile | {"read": read}))
+    with pytest.raises(DataError, match=r"set/dataset.json: cut off or edited. Prepare the data set again"):
+        inspect(str(folder))
+
+
 def test_inspect_prints_json_that_holds_everything(table):
     result = CliRunner().invoke(main, ["data", "inspect", table, "--json"])
     assert json.loads(result.stdout)["read"]["file"]["conflicts"]["lines"] == [5]
@@ -76,7 +105,7 @@ def test_inspect_prints_json_that_holds_everything(table):
 def test_inspect_refuses_what_is_not_there_or_not_data(tmp_path):
     with pytest.raises(UsageError, match="nowhere: no such file or folder"):
         inspect("nowhere")
-    with pytest.raises(DataError, match=r"not a prepared data set. Make one with `pipeline data split"):
+    with pytest.raises(UsageError, match=r"not a prepared data set. Make one with `pipeline data split"):
         inspect(str(tmp_path))
     (tmp_path / "a.csv").write_text("text,label\n")
     with pytest.raises(DataError, match=r"a.csv: holds no rows"):

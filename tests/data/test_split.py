@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.data.prepare import Source, prepare, sizes_of
 from pipeline.data.split import split
 from pipeline.dataset import SPLITS, Dataset
-from pipeline.dataset_writer import replace_folder
+from pipeline.dataset_writer import create_dataset, replace_folder
 from pipeline.errors import DataError, UsageError
 from pipeline.readers.rows import Example
 
@@ -249,6 +250,61 @@ def test_a_source_that_changes_while_it_is_read_is_refused_and_the_earlier_data_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "set"]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.data.split import split
+
+source, target = sys.argv[1:]
+
+def kill(name, arguments):
+    if name == "os.rename" and Path(arguments[1]) == Path(target):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+split(source, Path(target), seed=2)
+"""
+
+
+def kill_a_split(source: str, target: Path) -> None:
+    """Start a split, and kill it (-9) just before it moves the new data set to its place."""
+    result = subprocess.run([sys.executable, "-c", KILLED, source, str(target)], check=False)
+    assert result.returncode == -signal.SIGKILL
+
+
+def test_a_run_killed_between_the_two_renames_costs_nothing(reviews, tmp_path):
+    target = split(reviews, tmp_path / "set", seed=1)
+    before = files(target)
+    kill_a_split(reviews, target)
+    assert not target.exists()
+    with pytest.raises(DataError, match="one class only"):
+        split(write_csv(tmp_path / "poor.csv", [("x", "a")]), target)
+    assert files(target) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["poor.csv", "reviews.csv", "set"]
+
+
+def test_what_a_killed_run_left_is_swept_up_by_the_next(reviews, tmp_path):
+    target = tmp_path / "set"
+    kill_a_split(reviews, target)
+    assert [path.suffix for path in tmp_path.iterdir() if path.name.startswith(".set.")] == [".tmp"]
+    split(reviews, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reviews.csv", "set"]
+
+
+def test_a_run_leaves_the_folders_of_another_run_and_of_other_sets_alone(reviews, tmp_path):
+    target = tmp_path / "set"
+    (tmp_path / ".set.notes.tmp").mkdir()
+    (tmp_path / ".sett.01234567.tmp").mkdir()
+    with create_dataset(target, "text") as writer:
+        split(reviews, target, seed=1)
+        for name in SPLITS:
+            writer.write(name, "x", "a")
+        writer.profile = {"interface": "text", "classes": ["a"]}
+    assert Dataset(target).classes == ("a",)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".set.notes.tmp", ".sett.01234567.tmp", "reviews.csv", "set"]
+
+
 LIMITED = """
 import resource, sys
 from pipeline.commands import main
@@ -278,3 +334,61 @@ def test_a_split_changed_by_hand_is_noticed(reviews, tmp_path):
     (target / "test.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"test.parquet: changed since `pipeline data` wrote it"):
         Dataset(target).split("test")
+
+
+def test_a_split_that_is_missing_or_cannot_be_read_is_one_clear_line(reviews, tmp_path):
+    target = split(reviews, tmp_path / "set")
+    (target / "test.parquet").unlink()
+    with pytest.raises(DataError, match=r"set/test.parquet: no such file"):
+        Dataset(target).split("test")
+    (target / "test.parquet").symlink_to("/proc/self/mem")  # what even root cannot read
+    with pytest.raises(DataError, match=r"set/test.parquet: cannot be read: Input/output error"):
+        Dataset(target).split("test")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [],
+        None,
+        "text",
+        {"interface": None},
+        {"interface": "audio"},
+        {"classes": "ab"},
+        {"classes": [1, 2]},
+        {"classes": None},
+        {"hashes": []},
+        {"hashes": {"train.parquet": "0"}},
+        {"hashes": dict.fromkeys(["train.parquet", "validation.parquet", "test.parquet"], 0)},
+        {"feature_size": "x"},
+        {"interface": "features"},
+    ],
+)
+def test_a_dataset_json_of_another_shape_is_damaged(reviews, tmp_path, change):
+    target = split(reviews, tmp_path / "set")
+    path = target / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change if isinstance(change, dict) else change))
+    with pytest.raises(DataError, match=r"set/dataset.json: cut off or edited. Prepare the data set again"):
+        Dataset(target)
+
+
+def test_a_split_that_does_not_hold_what_dataset_json_says_is_damaged(reviews, tmp_path):
+    target = split(reviews, tmp_path / "set")
+    profile = json.loads((target / "dataset.json").read_text())
+    (target / "dataset.json").write_text(json.dumps(profile | {"classes": ["bad"]}))
+    with pytest.raises(DataError, match=r"test.parquet: class 'good' is not in dataset.json"):
+        Dataset(target).split("test")
+    (target / "dataset.json").write_text(json.dumps(profile | {"interface": "features", "feature_size": 3}))
+    with pytest.raises(DataError, match=r"test.parquet: damaged"):
+        Dataset(target).split("test")
+
+
+def test_a_folder_that_is_no_data_set_is_a_mistake_of_usage(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UsageError, match=r"not a prepared data set. Make one with `pipeline data split") as caught:
+            Dataset(folder)
+        assert caught.value.exit_code == 2
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(DataError, match=r"dataset.json: cut off or edited") as damage:
+        Dataset(tmp_path)
+    assert damage.value.exit_code == 1

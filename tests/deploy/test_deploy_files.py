@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from pipeline.errors import ServerError
-from pipeline.wheel import find_triton
+from pipeline.triton import find_triton
 from tests.deploy.deployment import COMPOSE_FILE, FOLDER, PROFILES, output_of
 
 

@@ -52,7 +52,8 @@ def test_json_holds_the_same_findings():
 
 
 def test_a_missing_libpython_is_required_once_the_wheel_is_here(monkeypatch):
-    monkeypatch.setattr("pipeline.wheel.PYTHON", "3.99")
+    monkeypatch.setattr("pipeline.triton.PYTHON", "3.99")
+    monkeypatch.setattr("pipeline.triton.PYTHONS", ("3.99",))
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 1
     assert "MISSING  libpython" in result.stdout
@@ -67,11 +68,39 @@ def test_a_missing_wheel_is_told_but_not_required(shelf):
     assert "pip install 'pipeline[serve]'" in wheel.advice
 
 
+def test_a_python_too_new_to_serve_is_told_but_not_required(monkeypatch):
+    monkeypatch.setattr("pipeline.triton.PYTHON", "3.13")
+    wheel = findings()["nvidia-pytriton"]
+    assert (wheel.is_ok, wheel.is_required) == (False, False)
+    assert "Python 3.11 and 3.12 only" in wheel.advice
+    assert "libpython" not in findings()
+
+
+def describe(shelf: Path, name: str, *requirements: str) -> None:
+    info = shelf / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    lines = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {requirement}" for requirement in requirements)]
+    (info / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *lines, ""]))
+
+
+def test_the_packages_are_those_that_the_distribution_asks_for_without_its_extras(shelf):
+    describe(shelf, "pipeline", "click>=8.2", "no-such-package[grpc]>=2", 'no-such-tool>=9; extra == "dev"')
+    found = findings()
+    assert found["click"].is_ok
+    assert (found["no-such-package"].is_ok, found["no-such-package"].is_required) == (False, True)
+    assert not {"no-such-tool", "torch"} & found.keys()
+
+
+def test_a_distribution_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr(doctor, "DISTRIBUTION", "no-such-distribution")
+    finding = findings()["no-such-distribution"]
+    assert (finding.is_ok, finding.is_required, finding.found) == (False, False, "not installed")
+    assert "pip install" in finding.advice
+
+
 def test_two_onnx_runtimes_in_one_environment_are_wrong(shelf):
     for name in doctor.RUNTIMES:
-        info = shelf / f"{name.replace('-', '_')}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        describe(shelf, name)
     finding = findings()["onnxruntime"]
     assert not finding.is_ok
     assert "uninstall both" in finding.advice

@@ -52,7 +52,7 @@ def test_a_csv_file_is_answered_as_csv(url, tmp_path):
 
 def test_sequences_of_a_file_are_answered(url, tmp_path):
     path = tmp_path / "frames.npz"
-    np.savez(path, features=np.ones((3, 5, 3), np.float32), lengths=[5, 1, 3], labels=["a", "b", "a"])
+    np.savez(path, features=np.ones((3, 5, 3), np.float32), lengths=[5, 1, 3])
     result = run(url, "frames", "--input", str(path), "--batch-size", "2")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["row"] for answer in answers] == ["row 1, 5 frames", "row 2, 1 frames", "row 3, 3 frames"]

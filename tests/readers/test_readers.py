@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import DataError, UsageError
 from pipeline.readers.delimited import read_delimited
-from pipeline.readers.rows import BadRow, Example
-from pipeline.readers.source import interface_of, read, sha256_of_source
+from pipeline.readers.rows import BadRow, Example, Record, examples
+from pipeline.readers.source import interface_of, read, read_records, sha256_of_source
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
@@ -60,7 +60,7 @@ def test_csv_gives_back_any_text_and_the_right_line(pairs):
         numbers.append(content.count("\n") + content.count("\r") - content.count("\r\n") + 1)
         quoted = text.replace('"', '""')
         content += f'"{quoted}",{label}\n'
-    found = list(read_delimited(io.BytesIO(content.encode()), ","))
+    found = list(examples(read_delimited(io.BytesIO(content.encode()), ",")))
     assert found == [Example(number, *pair) for number, pair in zip(numbers, pairs, strict=True)]
 
 
@@ -74,7 +74,7 @@ def test_json_lines_reports_what_is_wrong_with_each_line(tmp_path):
         json.dumps({"text": "good", "label": 1}),
         "",
         '{"text": "cut',
-        "[1]",
+        "[" * 100_000,
         json.dumps({"text": None, "label": "x"}),
         json.dumps({"text": "no label"}),
         json.dumps({"text": 3, "label": "x"}),
@@ -82,12 +82,13 @@ def test_json_lines_reports_what_is_wrong_with_each_line(tmp_path):
         json.dumps({"text": "list", "label": ["x"]}),
         json.dumps({"text": "two lines", "label": "x\ny"}),
         json.dumps({"text": "yes", "label": True}),
+        "[1]",
     ]
     path = write(tmp_path / "a.jsonl", b"\n".join([*(line.encode() for line in lines), b'{"text": "\xff"}']))
     assert rows(path) == [
         (1, ("good", "1")),
         (3, "malformed: not JSON"),
-        (4, "malformed: not a JSON object"),
+        (4, "malformed: not JSON"),
         (5, "empty text"),
         (6, "no label"),
         (7, "text is not a string"),
@@ -95,7 +96,8 @@ def test_json_lines_reports_what_is_wrong_with_each_line(tmp_path):
         (9, "label is not a word or a number"),
         (10, "label holds a line break or another control character"),
         (11, ("yes", "true")),
-        (12, "invalid UTF-8"),
+        (12, "malformed: not a JSON object"),
+        (13, "invalid UTF-8"),
     ]
 
 
@@ -277,6 +279,7 @@ def test_a_local_file_uri_is_read(tmp_path):
     ("source", "message"),
     [
         ("nowhere.csv", "nowhere.csv: no such file"),
+        ("/dev/null/a.csv", "a.csv: no such file"),
         ("a.cvs", r"unknown suffix '.cvs'. Did you mean .csv\?"),
         ("nosuch://a.csv", "nosuch://a.csv: cannot be opened: Protocol not known"),
     ],
@@ -311,3 +314,120 @@ def test_the_suffix_tells_the_interface():
     assert [interface_of(name) for name in ("A.CSV", "s3://b/x.parquet", "a.ts", "a.npz")] == ["text"] * 2 + [
         "features"
     ] * 2
+
+
+def write_table(path: Path, suffix: str, columns: dict[str, list[str]]) -> str:
+    """Write text columns in the format of a suffix."""
+    path = path / f"a{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
+        return str(path)
+    values = list(zip(*columns.values(), strict=True))
+    if suffix == ".jsonl":
+        lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in values]
+    else:
+        lines = [("," if suffix == ".csv" else "\t").join(row) for row in (columns, *values)]
+    return write(path, "\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "first", "unit"),
+    [(".csv", 2, "line"), (".tsv", 2, "line"), (".jsonl", 1, "line"), (".parquet", 1, "row")],
+)
+def test_a_table_without_labels_is_read_as_it_stands(tmp_path, suffix, first, unit):
+    path = write_table(tmp_path, suffix, {"id": ["7", "8"], "review": ["good", ""]})
+    records = list(read_records(path, "review"))
+    assert records == [Record(first, "good", None, unit), Record(first + 1, "", None, unit)]
+    with pytest.raises(UsageError, match=r"no column 'reviews'; did you mean 'review'\? .* Choose with --column\.$"):
+        next(read_records(path, "reviews"))
+
+
+def test_an_archive_without_labels_is_read(tmp_path):
+    path = save(tmp_path / "a.npz", features=np.ones((2, 4, 3)), lengths=np.array([4, 9]))
+    record, bad = read_records(path)
+    assert (record.number, record.input.shape, record.label, record.unit) == (1, (4, 3), None, "row")
+    assert bad == BadRow(2, "length is negative or beyond the array", "row")
+    with pytest.raises(UsageError, match="no array 'labels'"):
+        rows(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "ending"),
+    [
+        ("@classLabel false", ""),
+        ("@problemName unlabelled", ""),
+        ("@classLabel true a b", ":a"),
+        ("@classLabel true a b", ":?"),
+        ("@targetLabel true", ":0.25"),
+    ],
+)
+@pytest.mark.parametrize("size", ["@dimensions 2", "@univariate false"])
+def test_series_are_read_without_their_labels_if_they_have_any(tmp_path, header, ending, size):
+    path = write(tmp_path / "a.ts", f"{size}\n{header}\n@data\n1,2:3,4{ending}\n5:6{ending}\n")
+    first, second = read_records(path)
+    assert (first.number, first.label, second.label) == (4, None, None)
+    np.testing.assert_array_equal(first.input, np.array([[1, 3], [2, 4]], np.float32))
+    np.testing.assert_array_equal(second.input, np.array([[5, 6]], np.float32))
+
+
+def test_a_reader_leaves_the_file_open_for_its_caller(tmp_path):
+    with Path(write(tmp_path / "a.csv", "text,label\nx,y\nz,y\n")).open("rb") as file:
+        records = read_delimited(file, ",")
+        assert next(records).input == "x"
+        records.close()
+        assert not file.closed
+    with Path(tmp_path / "a.csv").open("rb") as file:
+        records = read_delimited(file, ",")
+        next(records)
+    records.close()
+
+
+class Refused(Exception):
+    """Like the errors of clients of object stores: no OSError."""
+
+
+class _Breaking(io.BytesIO):
+    def read(self, size: int = -1) -> bytes:
+        if self.tell():
+            raise Refused("connection reset\nby peer")
+        return super().read(size)
+
+
+class Remote(fsspec.AbstractFileSystem):
+    """A file system whose files cannot be opened, or break off after their first block."""
+
+    protocol = "faulty"
+
+    def _open(self, path: str, *arguments: object, **options: object) -> io.BytesIO:  # noqa: ARG002 - fsspec's
+        if "forbidden" in path:
+            raise Refused("403: Forbidden")
+        return _Breaking(b"text,label\n" + b"some words,x\n" * 200_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("forbidden.csv", r"^faulty://forbidden.csv: cannot be read: Refused: 403: Forbidden$"),
+        ("breaks.csv", r"^faulty://breaks.csv: cannot be read: Refused: connection reset$"),
+        ("breaks.jsonl", r"^faulty://breaks.jsonl: cannot be read: Refused: connection reset$"),
+        ("breaks.npz", r"^faulty://breaks.npz: cannot be read: Refused: connection reset$"),
+        ("breaks.parquet", r"^faulty://breaks.parquet: cannot be read: Refused: connection reset$"),
+    ],
+)
+def test_any_failure_of_a_file_system_is_one_line_with_the_source(name, message):
+    fsspec.register_implementation("faulty", Remote, clobber=True)
+    with pytest.raises(DataError, match=message):
+        rows(f"faulty://{name}")
+    with pytest.raises(DataError, match=message):
+        sha256_of_source(f"faulty://{name}")
+
+
+def test_a_remote_archive_is_read(tmp_path):
+    path = Path(save(tmp_path / "a.npz", features=np.ones((2, 1, 3)), lengths=np.array([1, 1]), labels=np.arange(2)))
+    for name in ("a.npz", "a.parquet"):
+        if name == "a.parquet":
+            path = tmp_path / name
+            pq.write_table(pa.table({"text": ["x", "y"], "label": ["0", "1"]}), path)
+        with fsspec.open(f"memory://remote/{name}", "wb") as file:
+            file.write(path.read_bytes())
+        assert [row.label for row in read(f"memory://remote/{name}")] == ["0", "1"]

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from threading import Event as Flag
 
@@ -16,7 +17,7 @@ from pipeline.commands import main
 from pipeline.errors import RepositoryError, ServerError, UsageError
 from pipeline.serve import Options, running, supervise
 from pipeline.serve.network import check_address, is_in_container
-from pipeline.wheel import find_libpython, find_triton
+from pipeline.triton import find_libpython, find_triton
 from tests.serve.tiny_models import place, text_config, text_model
 
 
@@ -28,14 +29,22 @@ def refuse(repository: Path, **changes: object) -> None:
 
 
 def test_no_repository_is_refused_and_publish_is_named(tmp_path):
-    with pytest.raises(RepositoryError, match=r"no such model repository.*pipeline publish"):
-        refuse(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        with pytest.raises(UsageError, match=rf"{name}: no such model repository.*pipeline publish"):
+            refuse(tmp_path / name)
 
 
 def test_an_empty_repository_is_refused_and_publish_is_named(tmp_path):
     (tmp_path / "words").mkdir()
     with pytest.raises(RepositoryError, match=r"no model to serve.*pipeline publish"):
         refuse(tmp_path)
+
+
+def test_a_repository_that_cannot_be_read_is_told_from_one_that_is_not_there(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(RepositoryError, match=r"loop: cannot be read: Too many levels of symbolic links"):
+        refuse(tmp_path / "loop")
 
 
 def test_a_model_that_is_not_there_is_refused_and_the_others_are_named(words):
@@ -139,11 +148,39 @@ def test_a_missing_wheel_is_told_with_what_to_install(words, tmp_path, monkeypat
 
 def test_a_missing_libpython_is_told_with_the_package_that_has_it(monkeypatch):
     assert find_libpython().is_file()
-    monkeypatch.setattr("pipeline.wheel.PYTHON", "3.99")
+    monkeypatch.setattr("pipeline.triton.PYTHON", "3.99")
+    monkeypatch.setattr("pipeline.triton.PYTHONS", ("3.99",))
     with pytest.raises(ServerError, match=r"apt-get install libpython3.99"):
         find_libpython()
     with pytest.raises(ServerError, match=r"Python 3.99: the wheel's Triton has no stub for it, only for 3.10, 3.11"):
         find_triton()
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.13"])
+def test_a_python_that_has_a_stub_and_no_old_numpy_is_told_which_ones_serve(words, version, monkeypatch):
+    monkeypatch.setattr("pipeline.triton.PYTHON", version)
+    with pytest.raises(ServerError, match=rf"Python {version}: the wheel's Triton runs in Python 3.11 and 3.12 only"):
+        refuse(words)
+
+
+def test_a_temporary_folder_without_room_ends_in_one_line(words):
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+        "from pipeline.commands import main; main()"
+    )
+    ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
+    command = [sys.executable, "-c", code, "serve", str(words), *ports]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("pipeline: no temporary folder to serve from: File too large. ")
+    assert "TMPDIR" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_no_temporary_folder_is_told_with_the_variable_that_names_another(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(ServerError, match=r"no temporary folder to serve from: No such file.*TMPDIR"):
+        refuse(words)
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "arm64"])
@@ -153,9 +190,11 @@ def test_another_kind_of_machine_is_told_to_use_the_container(machine, monkeypat
         find_triton()
 
 
-def test_the_command_prints_one_line_and_exits_with_1(tmp_path):
-    result = CliRunner().invoke(main, ["serve", str(tmp_path / "nowhere")])
-    assert result.exit_code == 1
+@pytest.mark.parametrize(("name", "exit_code"), [("nowhere", 2), ("empty", 1)])
+def test_the_command_prints_one_line_and_exits_with_2_for_a_wrong_path(tmp_path, name, exit_code):
+    (tmp_path / "empty").mkdir()
+    result = CliRunner().invoke(main, ["serve", str(tmp_path / name)])
+    assert result.exit_code == exit_code
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
 

@@ -16,11 +16,22 @@ from typing import Any
 import pytest
 import tritonclient.grpc as triton
 
-from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, life, running
+from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, monitor, running
 from pipeline.serve.probe import Probe
 from pipeline.serve.process import ServerLost
-from tests.serve.asking import ask, column, eventually, is_alive, processor_seconds, shared_memory, stubs_of
+from tests.serve.asking import (
+    SHARED_MEMORY,
+    ask,
+    column,
+    eventually,
+    is_alive,
+    processor_seconds,
+    shared_memory,
+    stubs_of,
+)
 from tests.serve.tiny_models import place, text_config, text_model
+
+NO_PROCESS = 2**22 + 1  # beyond the largest number that Linux gives
 
 
 @contextmanager
@@ -69,7 +80,7 @@ def test_serving_does_not_depend_on_which_python_stands_first_on_the_path(words,
         assert ask(client, "words", text=column(b"good"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_server_with_exit_code_0_and_leaves_nothing(words, number):
     with serving(words, "--json") as (process, ready, ready_file):
         stubs = stubs_of(ready["pid"])
@@ -85,6 +96,30 @@ def test_a_signal_ends_the_server_with_exit_code_0_and_leaves_nothing(words, num
         assert not [pid for pid in (ready["pid"], *stubs) if is_alive(pid)]
         assert not shared_memory(process.pid)
         assert not list(Path(tempfile.gettempdir()).glob(f"pipeline-{process.pid}-*"))
+
+
+def test_a_server_started_with_nohup_outlives_its_terminal():
+    code = (
+        "import signal; from pipeline.commands.serve import _stop_on_signals; signal.signal(signal.SIGHUP, {}); "
+        "stop = _stop_on_signals(); signal.raise_signal(signal.SIGHUP); raise SystemExit(stop.is_set())"
+    )
+    for before, is_stopped in (("signal.SIG_IGN", False), ("signal.SIG_DFL", True)):
+        assert subprocess.run([sys.executable, "-c", code.format(before)], check=False).returncode == is_stopped
+
+
+def test_what_another_user_left_behind_is_left_to_them():
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    left_over = SHARED_MEMORY / f"pipeline-{NO_PROCESS}-00000000-region"
+    sweep = "import os; from pipeline.serve.supervise import remove_left_overs; os.setuid({}); remove_left_overs()"
+    left_over.touch()
+    try:
+        subprocess.run([sys.executable, "-c", sweep.format(65_534)], check=True)
+        assert left_over.exists()
+        subprocess.run([sys.executable, "-c", sweep.format(0)], check=True)
+        assert not left_over.exists()
+    finally:
+        left_over.unlink(missing_ok=True)
 
 
 def test_a_killed_supervisor_takes_the_server_with_it_and_the_next_one_cleans_up(words):
@@ -113,7 +148,7 @@ def test_a_killed_stub_is_noticed_beside_a_living_one_and_all_answer_again_withi
 
 def test_a_model_that_refuses_twice_in_a_row_is_lost(words):
     with running(words) as server, Probe(server.grpc_url) as probe:
-        health = life.Health(answered=0)
+        health = monitor.Health(answered=0)
         health.check(probe, "words")
         health.check(probe, "nowhere")
         with pytest.raises(ServerLost, match="nowhere answers no more: Request for unknown model"):
@@ -132,8 +167,8 @@ def test_a_killed_server_answers_again_within_ten_seconds_on_the_same_ports(word
 
 
 def test_a_stub_that_hangs_is_lost_after_a_long_silence(words, monkeypatch):
-    monkeypatch.setattr(life, "SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr(life, "CANARY_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(monitor, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(monitor, "CANARY_TIMEOUT_SECONDS", 0.5)
     with running(words) as server:
         os.kill(stubs_of(server.ready.pid)[0], signal.SIGSTOP)
         eventually(lambda: last(server, Restarting) and answers(server), 20)
@@ -141,9 +176,9 @@ def test_a_stub_that_hangs_is_lost_after_a_long_silence(words, monkeypatch):
 
 
 def test_a_server_with_too_much_to_do_is_not_taken_for_a_lost_one(words, monkeypatch):
-    monkeypatch.setattr(life, "CANARY_SECONDS", 0.1)
-    monkeypatch.setattr(life, "CANARY_TIMEOUT_SECONDS", 0.01)
-    monkeypatch.setattr(life, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(monitor, "CANARY_SECONDS", 0.1)
+    monkeypatch.setattr(monitor, "CANARY_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(monitor, "SILENCE_SECONDS", 1.0)
     texts = column(*[b"good film " * 2_000] * 16)
     with (
         running(words) as server,
@@ -206,6 +241,18 @@ def test_a_version_that_is_being_written_is_not_looked_at(words):
     with running(words) as server:
         assert server.ready.models == {"words": (1,)}
         assert not [event for event in server.events if not isinstance(event, Ready)]
+
+
+def test_a_repository_out_of_reach_leaves_its_models_in_service(words, tmp_path):
+    with running(words) as server:
+        words.rename(tmp_path / "away")
+        begun = time.monotonic()
+        eventually(lambda: time.monotonic() - begun > 2 * monitor.SCAN_SECONDS)
+        assert answers(server)
+        (tmp_path / "away").rename(words)
+        place(words, text_config("more"), text_model().SerializeToString())
+        eventually(lambda: last(server, Loaded) == Loaded("more", (1,)))
+        assert [type(event) for event in server.events] == [Ready, Loaded]
 
 
 def test_a_model_taken_away_is_taken_out_of_service(words, tmp_path):

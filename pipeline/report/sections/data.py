@@ -80,7 +80,10 @@ def _bad(profile: Record) -> Iterator[tuple[str, str]]:
     for name, found in profile["read"].items():
         for reason, tally in found["bad"].items():
             lines = ", ".join(map(str, tally["lines"])) + (", …" if tally["count"] > len(tally["lines"]) else "")
-            yield f"bad: {reason}", f"{plural(tally['count'], 'row')} of {name} left out (line {lines})"
+            yield (
+                f"bad: {reason}",
+                f"{plural(tally['count'], 'row')} of {name} left out ({found.get('unit', 'line')} {lines})",
+            )
 
 
 def _source(profile: Record) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class ParityReport:
     """The outcome of a verification.
 
     Attributes:

