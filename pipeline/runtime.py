@@ -1,5 +1,7 @@
 """ONNX Runtime sessions that run where they were told to, or not at all."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,13 @@ def open_session(model: Path | bytes, provider: str = CPU, threads: int = 0) -> 
     where = model if isinstance(model, Path) else "the model"
     if provider not in ort.get_available_providers():
         raise PipelineError(f"{where}: this ONNX Runtime has no {provider}; it has {ort.get_available_providers()}.")
+    providers: list[Any] = [CPU]
+    if provider == CUDA:
+        with contextlib.redirect_stdout(sys.stderr):  # what it cannot find it prints
+            ort.preload_dlls()  # CUDA's libraries may lie in packages beside it
+        providers.insert(0, (CUDA, {"use_tf32": "0"}))  # PyTorch's float32 is not TF32 either
     try:
-        session = ort.InferenceSession(
-            str(model) if isinstance(model, Path) else model,
-            options,
-            providers=[provider, CPU][: 1 + (provider != CPU)],
-        )
+        session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise PipelineError(f"{where}: ONNX Runtime cannot load it: {first_line(error)}") from error
     if session.get_providers()[0] != provider:

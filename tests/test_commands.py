@@ -44,6 +44,12 @@ def test_every_command_has_an_example_in_its_help() -> None:
         assert f"pipeline {name}" in printed.split("\n", 1)[1], name
 
 
+def test_the_page_of_commands_is_what_the_program_says() -> None:
+    docs = README.parent / "docs"
+    made = subprocess.run([sys.executable, docs / "make_commands.py"], capture_output=True, text=True, check=True)
+    assert (docs / "commands.md").read_text() == made.stdout, "run `make docs`"
+
+
 def test_the_readme_was_finished() -> None:
     assert "@@" not in README.read_text()
 
