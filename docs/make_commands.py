@@ -1,4 +1,4 @@
-"""Print ``docs/commands.md``: every command's help as the program gives it. `make docs` writes it, a test compares it."""
+"""Print ``docs/commands.md``: every command's help, as the program gives it. `make docs` writes it, a test compares."""
 
 from collections.abc import Iterator
 

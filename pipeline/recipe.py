@@ -44,6 +44,9 @@ class TokenizerKeys:
     min_count: int = _key(2, "a token must occur this often in the training split", least=1, most=1_000_000)
 
 
+POOLINGS = ("max", "mean", "last", "attention", "max+mean", "max+mean+last", "max+attention")
+
+
 @dataclass(frozen=True)
 class ModelKeys:
     """[model]: the classifier's shape."""
@@ -52,7 +55,9 @@ class ModelKeys:
     hidden_size: int = _key(128, "units of the LSTM in each direction", least=1, most=4096)
     layers: int = _key(1, "stacked LSTM layers", least=1, most=4)
     bidirectional: bool = _key(True, "read each sequence in both directions")
-    pooling: str = _key("max", "how the steps become one vector", choices=("max", "mean", "last"))
+    residual: bool = _key(False, "add each layer's input to its output, from the second layer on")
+    layer_norm: bool = _key(False, "normalise the output of each layer, step by step")
+    pooling: str = _key("max", "how the steps become one vector; a sum is a concatenation", choices=POOLINGS)
     dropout: float = _key(
         0.5, "share of embedding, between-layer and pooled values dropped in training", least=0, most=0.95
     )

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,19 @@ from torch.nn import functional as F
 from pipeline.model import LSTMClassifier, Shape
 from pipeline.model.lstm import LSTMLayer
 from pipeline.model.scoring import logits_of
-from pipeline.recipe import ModelKeys
+from pipeline.recipe import POOLINGS, ModelKeys
 from pipeline.sequences import Sequences
 
-POOLINGS = ("max", "mean", "last")
+SMALL = ModelKeys(embedding_size=8, hidden_size=6, dropout=0.0)
 VARIANTS = [
-    pytest.param(ModelKeys(8, 6, layers, bidirectional, pooling, 0.0), id=f"{pooling}-{layers}-{'bi' * bidirectional}")
-    for pooling, layers, bidirectional in itertools.product(POOLINGS, (1, 2), (True, False))
+    *(
+        pytest.param(replace(SMALL, pooling=pooling, bidirectional=both), id=f"{pooling}-{'bi' * both}directional")
+        for pooling, both in itertools.product(POOLINGS, (True, False))
+    ),
+    pytest.param(replace(SMALL, layers=2), id="2 layers"),
+    pytest.param(replace(SMALL, layers=4, residual=True), id="4 layers, residual"),
+    pytest.param(replace(SMALL, layers=2, layer_norm=True), id="2 layers, normalised"),
+    pytest.param(replace(SMALL, layers=3, layer_norm=True, residual=True, pooling="max+attention"), id="all of it"),
 ]
 
 
@@ -98,7 +105,7 @@ def test_frames_are_normalised_by_the_training_split_and_a_constant_feature_is_h
 
 
 def test_logits_come_back_in_the_order_of_the_sequences() -> None:
-    model = make(ModelKeys(8, 6))
+    model = make(SMALL)
     sequences = Sequences.join([np.full(length, length, np.int64) for length in (3, 9, 1, 5)])
     logits = logits_of(model, sequences, batch_size=2)
     for index, length in enumerate((3, 9, 1, 5)):

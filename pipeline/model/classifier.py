@@ -50,9 +50,11 @@ class LSTMClassifier(nn.Module):
             LSTMLayer(size if number == 0 else width, keys.hidden_size, bidirectional=keys.bidirectional)
             for number in range(keys.layers)
         )
-        self.pool = Pooling(keys.pooling, keys.hidden_size)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if keys.layer_norm else nn.Identity() for _ in self.layers)
+        self.is_residual = keys.residual
+        self.pool = Pooling(keys.pooling, keys.hidden_size, width)
         self.dropout = nn.Dropout(keys.dropout)
-        self.head = nn.Linear(width, shape.classes)
+        self.head = nn.Linear(self.pool.width, shape.classes)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -64,8 +66,9 @@ class LSTMClassifier(nn.Module):
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return logits; see the class for shapes."""
         steps = self.embedding(inputs)  # (B, T, F)
-        for layer in self.layers:
-            steps = layer(self.dropout(steps), lengths)  # (B, T, D·H)
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            outputs = norm(layer(self.dropout(steps), lengths))  # (B, T, D·H)
+            steps = steps + outputs if self.is_residual and number else outputs
         return self.head(self.dropout(self.pool(steps, lengths)))  # type: ignore[no-any-return]  # (B, C)
 
 
@@ -106,25 +109,33 @@ class FrameStandardisation(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Steps to one vector, by length and never by position from the end.
+    """Steps to one vector, by length and never by position from the end; several kinds are concatenated.
 
     Shapes:
-        steps: (B, T, D·H), lengths: (B,) → (B, D·H).
+        steps: (B, T, D·H), lengths: (B,) → (B, K·D·H), K kinds.
+
+    Source: attention: Yang et al. 2016, Hierarchical Attention Networks, equations 5–7.
     """
 
-    def __init__(self, kind: str, hidden_size: int) -> None:
+    def __init__(self, kinds: str, hidden_size: int, width: int) -> None:
         super().__init__()
-        self.kind = kind
+        self.kinds = kinds.split("+")
         self.hidden_size = hidden_size
+        self.width = width * len(self.kinds)
+        if "attention" in self.kinds:
+            self.key = nn.Linear(width, width)
+            self.query = nn.Linear(width, 1, bias=False)
 
     def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
         """Pool; see the class for shapes. Where, not multiplication: past a row's length there may be NaN."""
-        if self.kind == "last":
-            return self._last(steps, lengths)
-        is_valid = torch.arange(steps.shape[1], device=steps.device) < lengths[:, None]  # (B, T)
-        if self.kind == "max":
-            return torch.where(is_valid[:, :, None], steps, -torch.inf).amax(1)
-        return torch.where(is_valid[:, :, None], steps, 0.0).sum(1) / lengths[:, None]
+        is_valid = (torch.arange(steps.shape[1], device=steps.device) < lengths[:, None])[:, :, None]  # (B, T, 1)
+        pooled = {
+            "max": lambda: torch.where(is_valid, steps, -torch.inf).amax(1),
+            "mean": lambda: torch.where(is_valid, steps, 0.0).sum(1) / lengths[:, None],
+            "last": lambda: self._last(steps, lengths),
+            "attention": lambda: self._attention(torch.where(is_valid, steps, 0.0), is_valid),
+        }
+        return torch.cat([pooled[kind]() for kind in self.kinds], dim=1)
 
     def _last(self, steps: Tensor, lengths: Tensor) -> Tensor:
         """Take each direction's final state: forward at the last valid step, backward at the first."""
@@ -132,3 +143,8 @@ class Pooling(nn.Module):
         index = (lengths - 1)[:, None, None].expand(-1, 1, H)
         forward = steps[:, :, :H].gather(1, index)[:, 0]  # (B, H)
         return torch.cat([forward, steps[:, 0, H:]], dim=1)
+
+    def _attention(self, steps: Tensor, is_valid: Tensor) -> Tensor:
+        """Weigh the valid steps by how well they answer one learned query."""
+        scores = torch.where(is_valid, self.query(torch.tanh(self.key(steps))), -torch.inf)  # (B, T, 1)
+        return (torch.softmax(scores, dim=1) * steps).sum(1)

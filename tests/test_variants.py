@@ -1,0 +1,49 @@
+"""Every variant of the model, from training to an answer of Triton."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import recipe
+from pipeline.client import Client
+from pipeline.export import export
+from pipeline.publish import publish
+from pipeline.reference import Reference
+from pipeline.run_directory import RunDirectory
+from pipeline.serve import running
+from pipeline.train import train
+from pipeline.verify import verify
+from tests.conftest import QUICK_TEXT
+
+VARIANTS = {
+    "one-way": ("model.bidirectional=false",),
+    "last": ("model.pooling=last",),
+    "mean": ("model.pooling=mean",),
+    "attention": ("model.pooling=attention",),
+    "concatenated": ("model.pooling=max+mean+last",),
+    "stacked": ("model.layers=2",),
+    "residual": ("model.layers=3", "model.residual=true"),
+    "normalised": ("model.layers=2", "model.layer_norm=true"),
+    "all": ("model.layers=3", "model.residual=true", "model.layer_norm=true", "model.pooling=max+attention"),
+    "characters": ("tokenizer.level=character", "tokenizer.lowercase=false"),
+}
+
+
+def test_every_variant_is_trained_exported_verified_and_served(text_data: Path, tmp_path: Path) -> None:
+    runs: dict[str, RunDirectory] = {}
+    for name, settings in VARIANTS.items():
+        keys = recipe.load(None, (*QUICK_TEXT, "train.epochs=1", f"publish.name={name}", *settings))
+        runs[name] = train(text_data, keys, tmp_path / "runs")
+        export(runs[name])
+        report = verify(runs[name])
+        assert report.passed, (name, [check.detail for check in report.checks if not check.passed])
+        publish(runs[name], tmp_path / "model_repository")
+    with running(tmp_path / "model_repository") as server:
+        for name, run in runs.items():
+            reference = Reference.load(run)
+            texts = reference.dataset().split("test").texts()
+            assert reference.tokenizer is not None
+            expected = reference.probabilities(reference.tokenizer.encode(texts))
+            with Client(server.grpc_url, name) as client:
+                given = [list(answer.probabilities.values()) for answer in client.classify(texts)]
+            assert np.abs(expected - np.array(given, np.float32)).max() <= 1e-5
