@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.dataset import SPLITS, SplitName
+from pipeline.dataset import SPLITS, Dataset, SplitName
 from pipeline.errors import DataError, UsageError
 from pipeline.files import sha256_of, sync, write_json
 from pipeline.signature import Interface
@@ -55,15 +55,16 @@ def schema(interface: Interface) -> pa.Schema:
 
 
 @contextmanager
-def create_dataset(target: Path, interface: Interface) -> Iterator[DatasetWriter]:
+def create_dataset(target: Path, interface: Interface, *, replace: bool = False) -> Iterator[DatasetWriter]:
     """Write a prepared data set beside its place, and move it there when everything is on the disk.
 
     The caller writes rows and fills in `profile`, which becomes ``dataset.json`` together with the hashes. An earlier
-    data set in the same place is replaced; after a failure it is as it was.
+    data set in the same place is replaced if it is damaged or has the same rows, or if `replace` says so; after a
+    failure it is as it was.
 
     Raises:
         DataError: the folder cannot be written.
-        UsageError: there is something in the place that is not a prepared data set.
+        UsageError: there is something in the place that is not a prepared data set, or another one.
     """
     claim(target)
     target = target.resolve()  # a link stays, and what it points to is replaced
@@ -77,7 +78,7 @@ def create_dataset(target: Path, interface: Interface) -> Iterator[DatasetWriter
             write_json(folder / "dataset.json", {"format": 1, **writer.profile, "hashes": hashes})
             for path in (*folder.iterdir(), folder):
                 sync(path)
-            replace_folder(folder, target)
+            replace_folder(folder, target, None if replace else hashes)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)  # Arrow's errors carry no strerror
         raise DataError(f"{target}: cannot be written: {reason}. What was there is intact.") from error
@@ -99,10 +100,16 @@ def claim(target: Path) -> None:
         )
 
 
-def replace_folder(folder: Path, target: Path) -> None:
-    """Put a folder in its place; the earlier one is removed last, and comes back when the move fails."""
+def replace_folder(folder: Path, target: Path, hashes: dict[str, str] | None = None) -> None:
+    """Put a folder in its place; the earlier one is removed last, and comes back when the move fails.
+
+    Raises:
+        UsageError: the earlier one is a data set with other `hashes`.
+    """
     earlier = folder.with_suffix(".old")
     with _locked(target.parent):
+        if hashes is not None:
+            _refuse_another(target, hashes)
         had_earlier = target.exists()
         if had_earlier:
             target.rename(earlier)
@@ -114,6 +121,15 @@ def replace_folder(folder: Path, target: Path) -> None:
             raise
         sync(target.parent)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _refuse_another(target: Path, hashes: dict[str, str]) -> None:
+    with suppress(DataError):  # of a damaged data set nothing is lost
+        if (target / "dataset.json").is_file() and Dataset(target).hashes != hashes:
+            raise UsageError(
+                f"{target}: holds another prepared data set, which runs may depend on, and is left alone. "
+                "Use --replace, or choose another --to."
+            )
 
 
 @contextmanager

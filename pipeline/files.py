@@ -1,5 +1,6 @@
 """Files that are either wholly there or not there at all, and the hashes that name their bytes."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,7 +31,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed either
+            temporary.unlink()
         raise PipelineError(
             f"{path}: cannot be written: {error.strerror}. The earlier file, if any, is intact."
         ) from error

@@ -84,13 +84,13 @@ class Signature:
 
 def make_signature(interface: Interface, classes: tuple[str, ...], feature_size: int | None = None) -> Signature:
     """Return the signature of a model before its bytes exist (no hashes)."""
-    outputs: tuple[Tensor, ...] = (
+    outputs = (
         Tensor("probabilities", "FP32", (BATCH, len(classes))),
         Tensor("label", "STRING", (BATCH, 1)),
+        Tensor("valid", "BOOL", (BATCH, 1)),
     )
     if interface == "text":
         inputs: tuple[Tensor, ...] = (Tensor("text", "STRING", (BATCH, 1)),)
-        outputs += (Tensor("valid", "BOOL", (BATCH, 1)),)
     else:
         if feature_size is None:
             raise ValueError("a feature interface needs its feature_size")

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.commands import COMMANDS, main
+from pipeline.commands.evaluate import table
 from pipeline.run_directory import RunDirectory
 from tests.conftest import QUICK_TEXT
 
@@ -128,6 +129,20 @@ def test_verify_prints_json_alone_on_stdout(verified_run: RunDirectory, copy_of)
     result = invoke("verify", run.path, "--json")
     assert json.loads(result.stdout)["passed"] is True
     assert "pass  CPUExecutionProvider" in result.stderr
+
+
+def test_a_full_standard_output_ends_with_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pipeline", "data", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_many_classes_are_listed_without_a_matrix_wider_than_the_terminal(verified_run: RunDirectory) -> None:
+    split = json.loads((verified_run / "evaluation.json").read_text())["test"]
+    many = {**split, "classes": split["classes"] * 20, "confusion": [[1] * 40] * 40}
+    assert max(map(len, table({"validation": many, "test": many}).splitlines())) <= 80
 
 
 def test_a_full_disk_ends_training_with_one_line(text_data: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.runtime import open_session
 from pipeline.signature import Signature, Tensor
 
 TEXT_OPERATORS = {
-    "ArgMax", "Cast", "Clip", "Concat", "Gather", "Gemm", "Greater", "LSTM", "LabelEncoder", "Less", "Max", "Min",
+    "ArgMax", "Cast", "Concat", "Gather", "Gemm", "Greater", "LSTM", "LabelEncoder", "Less", "Max",
     "Pad", "Range", "ReduceMax", "ReduceSum", "RegexFullMatch", "Reshape", "Shape", "Slice", "Softmax", "Squeeze",
     "StringConcat", "StringNormalizer", "StringSplit", "Tokenizer", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
@@ -68,7 +68,7 @@ def test_the_signature_declares_the_feature_contract(verified_feature_run: RunDi
         Tensor("features", "FP32", ("batch", "seq", 2)),
         Tensor("lengths", "INT64", ("batch", 1)),
     )
-    assert [tensor.name for tensor in signature.outputs] == ["probabilities", "label"]
+    assert [tensor.name for tensor in signature.outputs] == ["probabilities", "label", "valid"]
     assert signature.feature_size == 2
 
 
@@ -93,6 +93,38 @@ def test_a_length_out_of_range_is_brought_inside_and_harms_no_neighbour(
     together = ask(slice(None), [4, length])
     assert np.abs(together[:1] - ask(slice(0, 1), [4])).max() <= 1e-6
     assert np.abs(together[1:] - ask(slice(1, 2), [min(max(length, 1), 6)])).max() <= 1e-6
+
+
+def ask(run: RunDirectory, features: np.ndarray, lengths: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    feed = {"features": features, "lengths": np.array(lengths, np.int64)[:, None]}
+    return open_session(run / "model.onnx").run(["probabilities", "label", "valid"], feed)
+
+
+def test_a_batch_without_frames_is_answered_as_one_frame_of_zeros(verified_feature_run: RunDirectory) -> None:
+    empty = ask(verified_feature_run, np.zeros((2, 0, 2), np.float32), [0, 5])
+    zeros = ask(verified_feature_run, np.zeros((2, 1, 2), np.float32), [1, 1])
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(empty, zeros, strict=True))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_frames_that_are_not_numbers_are_not_valid_and_change_no_neighbour(
+    number: float, verified_feature_run: RunDirectory
+) -> None:
+    features = np.random.default_rng(0).normal(size=(2, 6, 2)).astype(np.float32)
+    expected = ask(verified_feature_run, features[:1], [6])
+    features[1, 2, 0] = number
+    probabilities, _, valid = ask(verified_feature_run, features, [6, 6])
+    assert valid[:, 0].tolist() == [True, False]
+    assert np.isfinite(probabilities).all()
+    assert np.abs(probabilities[:1] - expected[0]).max() <= 1e-6
+    assert ask(verified_feature_run, features, [6, 2])[2][:, 0].tolist() == [True, True]  # it stands in the padding
+
+
+@pytest.mark.parametrize("number", [3e38, -3e38])
+def test_numbers_however_large_give_finite_answers(number: float, verified_feature_run: RunDirectory) -> None:
+    probabilities, _, valid = ask(verified_feature_run, np.full((1, 4, 2), number, np.float32), [4])
+    assert np.isfinite(probabilities).all()
+    assert valid.all()
 
 
 def test_export_needs_a_trained_run(tmp_path: Path, trained_run: RunDirectory, copy_of) -> None:

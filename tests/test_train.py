@@ -87,7 +87,8 @@ def test_an_interrupt_in_the_first_epoch_leaves_a_usable_run_too(text_data: Path
     assert evaluate(run)["test"]["rows"] > 0
 
 
-def test_ctrl_c_on_the_command_line_prints_the_run_and_exits_1(text_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_on_the_command_line_prints_the_run_and_exits_1(number: int, text_data: Path, tmp_path: Path) -> None:
     settings = [
         word for setting in (*QUICK_TEXT, "train.epochs=500", "train.patience=500") for word in ("--set", setting)
     ]
@@ -96,7 +97,7 @@ def test_ctrl_c_on_the_command_line_prints_the_run_and_exits_1(text_data: Path, 
         assert process.stderr is not None
         assert process.stdout is not None
         assert process.stderr.readline().startswith("epoch 1:")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         printed, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 1
     assert "interrupted; the best weights so far are in" in errors

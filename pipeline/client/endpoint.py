@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from tritonclient.grpc import service_pb2
@@ -101,3 +101,10 @@ class Endpoint:
         if reasons := [model.reason or "it is not loaded" for model in models if model.name == self.model]:
             return f"{self.model} is not ready: {reasons[0]}."
         return f"no model {self.model}; there are: {', '.join(sorted({model.name for model in ready})) or 'none'}."
+
+
+class Closed:
+    """What a client that has hung up has in place of its stub: whatever is asked of it is refused."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UsageError("this client is closed. Make a new one, or close it later.")

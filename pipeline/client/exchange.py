@@ -31,13 +31,13 @@ class Prediction:
         label: the class of the largest probability.
         probability: that class's probability.
         probabilities: every class's probability, by label name.
-        valid: whether the row was text (UTF-8); None for features.
+        valid: whether the row was what it should be: text in UTF-8, or frames of finite numbers.
     """
 
     label: str
     probability: float
     probabilities: dict[str, float]
-    valid: bool | None
+    valid: bool
 
 
 @dataclass(frozen=True)
@@ -132,15 +132,13 @@ class Exchange:
 
     def _predictions(self, response: Any, count: int) -> Iterator[Prediction]:
         result, classes = InferResult(response), self.contract.classes
-        shapes = {"probabilities": (count, len(classes)), "label": (count, 1)}
-        if self.contract.interface == "text":
-            shapes["valid"] = (count, 1)
+        shapes = {"probabilities": (count, len(classes)), "label": (count, 1), "valid": (count, 1)}
         tensors = {name: result.as_numpy(name) for name in shapes}
         for name, wanted in shapes.items():
             if tensors[name] is None or tensors[name].shape != wanted:
                 got = "none" if tensors[name] is None else tensors[name].shape
                 raise RequestError(f"{response.model_name}: the answer's `{name}`: got {got}, wanted {wanted}.")
-        valid = tensors["valid"][:, 0].tolist() if "valid" in tensors else [None] * count
+        valid = tensors["valid"][:, 0].tolist()
         labels = [label.decode() for label in tensors["label"][:, 0]]
         for label, values, is_valid in zip(labels, tensors["probabilities"].tolist(), valid, strict=True):
             probabilities = dict(zip(classes, values, strict=True))

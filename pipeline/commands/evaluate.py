@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+CONFUSION_CLASSES = 12  # more columns than that do not fit a terminal; the report page shows them all
+
 
 @click.command("evaluate", short_help="Measure a run on the rows it did not learn from.")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -35,10 +37,12 @@ def table(evaluation: dict[str, Any]) -> str:
         )
     test = evaluation["test"]
     width = max(5, *(len(row["label"]) for row in test["classes"])) + 2
-    lines += ["", f"{'class':<{width}}{'rows':>8}{'precision':>11}{'recall':>9}{'F1':>9}   test: predicted as"]
+    is_shown = len(test["classes"]) <= CONFUSION_CLASSES
+    heading = "   test: predicted as" if is_shown else ""
+    lines += ["", f"{'class':<{width}}{'rows':>8}{'precision':>11}{'recall':>9}{'F1':>9}{heading}"]
     for row, counts in zip(test["classes"], test["confusion"], strict=True):
         lines.append(
             f"{row['label']:<{width}}{row['rows']:>8,}{row['precision']:>11.2%}{row['recall']:>9.2%}{row['f1']:>9.2%}"
-            f"   {' '.join(f'{count:>5}' for count in counts)}"
+            f"{'   ' + ' '.join(f'{count:>5}' for count in counts) if is_shown else ''}"
         )
     return "\n".join(lines)

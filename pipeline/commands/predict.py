@@ -12,7 +12,7 @@ import click
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.predict.inputs import Item
+    from pipeline.predict.inputs import Item, Skipped
 
 
 @click.command()
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option("--input", "source", metavar="FILE", help="Read rows from a file or URI; - for lines of standard input.")
 @click.option("--column", default="text", help="Column of the texts in a CSV, TSV, JSONL or Parquet file.")
+@click.option("--on-bad-row", type=click.Choice(["skip", "fail"]), default="fail", help="Rows that cannot be read.")
 @click.option("--format", "form", type=click.Choice(["table", "jsonl", "csv"]), default=None, show_default=False,
               help="How to print.  [default: table for arguments and terminals, else jsonl]")  # fmt: skip
 @click.option("--url", default="127.0.0.1:8001", help="Host and gRPC port of the server.")
@@ -32,6 +33,7 @@ def command(
     texts: tuple[str, ...],
     source: str | None,
     column: str,
+    on_bad_row: str,
     form: str | None,
     url: str,
     model_version: str,
@@ -48,14 +50,17 @@ def command(
     tail -f comments.txt | pipeline predict sentiment --batch-size 1 --in-flight 1
 
     A FILE is read by its suffix: .csv .tsv .jsonl .parquet, .ts and .npz for sequences; any other is plain text, a
-    line each. Labels are not needed, and not read. Answers keep the order of the rows. A text that is not UTF-8 is
-    answered as `not text`.
+    line each. Labels are not needed, and not read. Answers keep the order of the rows; in JSONL and CSV, `row` is
+    the line or row of the source, from 1, to join them by. A text that is not UTF-8 is `not text` in the table, and in
+    JSONL and CSV has `valid` false and no label. At a bad row, the rows before it are answered first.
     """
     from pipeline.client import Client
     from pipeline.predict import predict
+    from pipeline.predict.inputs import Skipped
     from pipeline.predict.outputs import csv_lines, jsonl_lines, table_lines
 
-    items = _items(texts, source, column)
+    skipped = Skipped()
+    items = _items(texts, source, column, skipped if on_bad_row == "skip" else None)
     form = form or ("table" if texts or sys.stdout.isatty() else "jsonl")
     client = Client(
         url, model, model_version, timeout_seconds=timeout_seconds, batch_size=batch_size, in_flight=in_flight
@@ -67,9 +72,11 @@ def command(
             lines = csv_lines(answers, client.contract()) if form == "csv" else jsonl_lines(answers)
         for line in lines:
             click.echo(line)
+    if skipped.count:
+        click.echo(f"{source}: {skipped}", err=True)
 
 
-def _items(texts: tuple[str, ...], source: str | None, column: str) -> "Iterator[Item]":
+def _items(texts: tuple[str, ...], source: str | None, column: str, skipped: "Skipped | None") -> "Iterator[Item]":
     from pipeline.predict.inputs import items_of_file, items_of_lines, items_of_texts
 
     if texts and source:
@@ -77,7 +84,7 @@ def _items(texts: tuple[str, ...], source: str | None, column: str) -> "Iterator
     if texts:
         return items_of_texts(map(os.fsencode, texts))  # an argument's own bytes, UTF-8 or not
     if source not in (None, "-"):
-        return items_of_file(source, column)
+        return items_of_file(source, column, skipped)
     if source is None and sys.stdin.isatty():
         raise UsageError("nothing to classify: give TEXT, --input FILE, or lines on standard input.")
     return items_of_lines(sys.stdin.buffer)

@@ -2,12 +2,15 @@
 
 import json
 import signal
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Event as Flag
 from typing import TYPE_CHECKING
 
 import click
+
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.serve import Event, Ready
@@ -25,8 +28,17 @@ PORT = click.IntRange(0, 65_535)
 @click.option(
     "--timeout-seconds", type=click.FloatRange(min=1), default=60.0, help="For loading and the first answers."
 )
-@click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Written while the server answers.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON on stdout whenever the server is ready.")
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Written while the server answers, and again whenever a new version is live.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a line of JSON on stdout whenever the server is ready or a new version is live.",
+)
 @click.option("--log-verbose", "verbose", is_flag=True, help="Show all that Triton logs.")
 @click.option("--quiet", is_flag=True, help="Show errors only.")
 def command(
@@ -52,22 +64,40 @@ def command(
     pipeline serve
     pipeline serve --grpc-port 0 --ready-file ready.json &
     """
-    from pipeline.serve import Options, Ready, Restarting, supervise
+    from pipeline.serve import Loaded, Options, Ready, Restarting, supervise
 
+    if ready_file:
+        _check_ready_file(ready_file)
     options = Options(repository, address, http_port, grpc_port, metrics_port, models, timeout_seconds, verbose)
     log = (lambda line: click.echo(line, err=True)) if verbose else (lambda _: None)
+    ready: Ready | None = None
     try:
         with closing(supervise(options, _stop_on_signals(), log)) as events:
             for event in events:
                 if not quiet:
                     click.echo(_text(event), err=True)
                 if isinstance(event, Ready):
-                    _announce(event, as_json, ready_file)
-                elif isinstance(event, Restarting) and ready_file:
-                    ready_file.unlink(missing_ok=True)
+                    ready = event
+                    _announce(ready, as_json, ready_file)
+                elif isinstance(event, Loaded) and ready:
+                    ready = ready.after(event)
+                    _announce(ready, as_json, ready_file)
+                elif isinstance(event, Restarting):
+                    _withdraw(ready_file)
     finally:
-        if ready_file:
-            ready_file.unlink(missing_ok=True)
+        _withdraw(ready_file)
+
+
+def _check_ready_file(path: Path) -> None:
+    """Refuse a file that could not be written later; take away one that a killed server left."""
+    try:
+        path.unlink(missing_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--ready-file {path}: cannot be written: {error.strerror}. Name a file in a folder that can be written to."
+        ) from error
 
 
 def _stop_on_signals() -> Flag:
@@ -92,6 +122,12 @@ def _announce(ready: "Ready", as_json: bool, ready_file: Path | None) -> None:
         click.echo(json.dumps(record))
     if ready_file:
         write_json(ready_file, record)
+
+
+def _withdraw(ready_file: Path | None) -> None:
+    if ready_file:
+        with suppress(OSError):  # its folder went away meanwhile
+            ready_file.unlink(missing_ok=True)
 
 
 def _text(event: "Event") -> str:

@@ -1,5 +1,6 @@
 """`pipeline train`: parse options, show progress."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ def command(
 ) -> None:
     """Train a classifier on a prepared data set and print the new run directory.
 
-    RECIPE is a TOML file, the name of a recipe in the package, or left out for the defaults. Ctrl-C keeps the best
-    weights so far: the run it leaves is usable, and the exit code is 1.
+    RECIPE is a TOML file, the name of a recipe in the package, or left out for the defaults. Ctrl-C and SIGTERM keep
+    the best weights so far: the run they leave is usable, and the exit code is 1.
 
     \b
     pipeline train sentiment
@@ -66,4 +67,5 @@ def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, **choices
             err=True,
         )
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what `timeout` and Kubernetes send ends as Ctrl-C does
     return train(resolve(data, keys.data.source), keys, runs, progress=show, **choices)

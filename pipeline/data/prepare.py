@@ -44,8 +44,16 @@ class Source:
     key: Key = exact
 
 
-def prepare(source: Source, target: Path, fractions: Fractions, seed: int, on_bad_row: OnBadRow = "skip") -> Path:
-    """Write a prepared data set and return its folder.
+def prepare(
+    source: Source,
+    target: Path,
+    fractions: Fractions,
+    seed: int,
+    on_bad_row: OnBadRow = "skip",
+    *,
+    replace: bool = False,
+) -> Path:
+    """Write a prepared data set and return its folder; one with other rows is replaced only if `replace` says so.
 
     Raises:
         DataError: nothing can be learned from the rows, or some are bad and `on_bad_row` says to fail.
@@ -54,7 +62,7 @@ def prepare(source: Source, target: Path, fractions: Fractions, seed: int, on_ba
     fractions = _checked(fractions, has_test=source.test_rows is not None)
     claim(target)
     parts = _survey(source, fractions, seed, on_bad_row)
-    with create_dataset(target, source.interface) as writer:
+    with create_dataset(target, source.interface, replace=replace) as writer:
         for part in parts.values():
             _write(writer, part)
         profile = _profile(source.interface, parts)
@@ -73,7 +81,9 @@ def _survey(source: Source, fractions: Fractions, seed: int, on_bad_row: OnBadRo
     file = Survey(source.name, source.key).read(source.rows())
     _check_rows(file, on_bad_row)
     if len(file.classes) < 2:
-        raise DataError(f"{file.name}: one class only, {next(iter(file.classes))!r}; wanted at least two.")
+        raise DataError(
+            f"{file.name}: one class only, {next(iter(file.classes))!r}; wanted at least two.{_also_bad(file)}"
+        )
     if source.test_rows is None:
         return {"file": _Part(source.rows, file, assign(file, fractions, seed))}
     test = Survey(f"{source.name} (test)", source.key).read(source.test_rows())
@@ -117,7 +127,7 @@ def assign(survey: Survey, fractions: Fractions, seed: int, taken: Container[byt
         if len(rows) < wanted:
             raise DataError(
                 f"{survey.name}: class {name!r} has {len(rows)} distinct row(s), and {wanted} splits need one each. "
-                "Add rows of it, or leave it out."
+                f"Add rows of it, or leave it out.{_also_bad(survey)}"
             )
         places[generator.permutation(rows)] = np.repeat(np.arange(len(SPLITS)), sizes_of(len(rows), fractions))
     return places
@@ -147,8 +157,7 @@ def _checked(fractions: Fractions, has_test: bool) -> Fractions:
 
 
 def _check_rows(survey: Survey, on_bad_row: OnBadRow) -> None:
-    found = sorted((number, reason) for reason, tally in survey.bad.items() for number in tally.lines)[:5]
-    first = "; ".join(f"{survey.unit} {number}: {reason}" for number, reason in found)
+    first = "; ".join(_first_bad(survey))
     if first and on_bad_row == "fail":
         raise DataError(f"{survey.name}: {survey.bad_rows:,} bad row(s): {first}. Mend them, or use --on-bad-row=skip.")
     if not survey.examples:
@@ -156,7 +165,20 @@ def _check_rows(survey: Survey, on_bad_row: OnBadRow) -> None:
     if not survey.kept().any():
         raise DataError(
             f"{survey.name}: every input has conflicting labels, first at {survey.unit} {survey.conflicts.lines[0]}."
+            f"{_also_bad(survey)}"
         )
+
+
+def _first_bad(survey: Survey) -> list[str]:
+    found = sorted((number, reason) for reason, tally in survey.bad.items() for number in tally.lines)[:5]
+    return [f"{survey.unit} {number}: {reason}" for number, reason in found]
+
+
+def _also_bad(survey: Survey) -> str:
+    """Return what may be why too few rows are left, as a further sentence; nothing if no row was bad."""
+    if not survey.bad:
+        return ""
+    return f" {survey.bad_rows:,} of {survey.rows:,} rows are bad, the first at {_first_bad(survey)[0]}."
 
 
 def _check_test(file: Survey, test: Survey) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.model import LSTMClassifier
 from pipeline.model.classifier import with_onnx_layers
@@ -16,20 +17,38 @@ from pipeline.signature import BATCH, SEQ
 from pipeline.tokenizer import OPSET
 
 
-class _Exportable(nn.Module):
-    """The classifier with ONNX's own LSTM layers, taking any length and giving probabilities.
+class _TokenClassifier(nn.Module):
+    """The classifier with ONNX's own LSTM layers, giving probabilities. The tokenizer's lengths are always right."""
 
-    A length outside 1…T is brought inside it: ONNX Runtime would fail the whole batch, other callers' rows included.
+    def __init__(self, model: LSTMClassifier) -> None:
+        super().__init__()
+        self.model = with_onnx_layers(model)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T), lengths (B, 1) → probabilities (B, C)."""
+        return torch.softmax(self.model(token_ids, lengths.squeeze(1)), dim=1)
+
+
+class _FeatureClassifier(nn.Module):
+    """The same for frames, whatever a caller sends: nothing may fail the batch, which holds other callers' rows.
+
+    A length outside 1…T is brought inside it; a batch without frames gets one of zeros; a row whose frames are not all
+    finite numbers is answered, and is not valid.
     """
 
     def __init__(self, model: LSTMClassifier) -> None:
         super().__init__()
         self.model = with_onnx_layers(model)
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T) or (B, T, F), lengths (B, 1) → probabilities (B, C)."""
-        valid = lengths.squeeze(1).clamp(min=1).minimum(torch.tensor(inputs.shape[1]))
-        return torch.softmax(self.model(inputs, valid), dim=1)
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, F), lengths (B, 1) → probabilities (B, C), valid (B, 1)."""
+        T = features.shape[1]
+        within = lengths.minimum(torch.tensor(T)).clamp(min=1)  # (B, 1)
+        padded = functional.pad(features, (0, 0, 0, 1))  # (B, T + 1, F)
+        is_frame = torch.arange(padded.shape[1]) < within  # (B, T + 1)
+        is_good = padded.isfinite().all(2) | ~is_frame  # (B, T + 1)
+        probabilities = torch.softmax(self.model(padded, within.squeeze(1)), dim=1)
+        return probabilities, is_good.all(1, keepdim=True)
 
 
 def classifier_graph(model: LSTMClassifier, input_name: str) -> onnx.ModelProto:
@@ -37,20 +56,22 @@ def classifier_graph(model: LSTMClassifier, input_name: str) -> onnx.ModelProto:
 
     Args:
         model: a trained classifier.
-        input_name: ``token_ids`` or ``features``.
+        input_name: ``token_ids``, which gives ``probabilities``, or ``features``, which gives ``valid`` too.
     """
     T = 3  # traced with more than one row and step: PyTorch takes an axis of size 1 for a constant
     if input_name == "token_ids":
-        inputs = torch.ones(2, T, dtype=torch.int64)
+        exportable: nn.Module = _TokenClassifier(model)
+        inputs, outputs = torch.ones(2, T, dtype=torch.int64), ["probabilities"]
     else:
-        inputs = torch.zeros(2, T, model.lstm_layers[0].input_size)
+        exportable = _FeatureClassifier(model)
+        inputs, outputs = torch.zeros(2, T, model.lstm_layers[0].input_size), ["probabilities", "valid"]
     lengths = torch.tensor([[T], [T - 1]])
     with _quiet():
         program = torch.onnx.export(
-            _Exportable(model),
+            exportable,
             (inputs, lengths),
             input_names=[input_name, "lengths"],
-            output_names=["probabilities"],
+            output_names=outputs,
             dynamic_shapes=({0: BATCH, 1: SEQ}, {0: BATCH}),
             opset_version=OPSET,
             dynamo=True,

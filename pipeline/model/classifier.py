@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pipeline.model.lstm import LSTMLayer, OnnxLSTM
 from pipeline.recipe import ModelKeys
 
+LARGEST = 1e6  # standard deviations; the gates saturate long before, and products of larger numbers overflow
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -104,8 +106,9 @@ class FrameStandardisation(nn.Module):
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, T, F) → (B, T, F)."""
-        return (features - self.mean) * self.scale
+        """(B, T, F) → (B, T, F), finite whatever comes in: a number that is not counts as the mean."""
+        standardised = torch.where(features.isfinite(), (features - self.mean) * self.scale, 0.0)
+        return standardised.clamp(-LARGEST, LARGEST)
 
 
 class Pooling(nn.Module):

@@ -14,40 +14,47 @@ from pipeline.client import Contract, Prediction
 from pipeline.predict.inputs import Item
 
 Answers = Iterable[tuple[Item, Prediction]]
-NOT_TEXT = "not text"
+NOT_VALID = {"text": "not text", "features": "not valid"}
 
 
 def jsonl_lines(answers: Answers) -> Iterator[str]:
-    """Yield one JSON object a row: text (or row), label, probability, probabilities, valid."""
+    """Yield one JSON object a row: row, text (or frames), label, probability, probabilities, valid.
+
+    Where `valid` is false, label and probabilities are null.
+    """
     for item, prediction in answers:
-        content = {"text" if prediction.valid is not None else "row": item.shown, "label": prediction.label}
-        probabilities = {label: _short(value) for label, value in prediction.probabilities.items()}
-        numbers = {"probability": _short(prediction.probability), "probabilities": probabilities}
-        yield json.dumps({**content, **numbers, "valid": prediction.valid}, ensure_ascii=False)
+        content = {"text": item.shown} if isinstance(item.row, bytes) else {"frames": len(item.row)}
+        label, probability, *shares = _answer(prediction)
+        probabilities = dict(zip(prediction.probabilities, shares, strict=True))
+        answer = {"label": label, "probability": probability, "probabilities": probabilities, "valid": prediction.valid}
+        yield json.dumps({"row": item.number, **content, **answer}, ensure_ascii=False)
 
 
 def csv_lines(answers: Answers, contract: Contract) -> Iterator[str]:
-    """Yield a header, and one record a row (RFC 4180; a text's own line breaks are kept, in quotes)."""
-    is_text = contract.interface == "text"
-    columns = ["label", "probability", *(f"probability of {name}" for name in contract.classes)]
-    yield _record(["text", *columns, "valid"] if is_text else ["row", *columns])
+    """Yield a header, and one record a row (RFC 4180; a text's own line breaks are kept, in quotes).
+
+    Where `valid` is false, label and probabilities are empty.
+    """
+    content = "text" if contract.interface == "text" else "frames"
+    shares = (f"probability of {name}" for name in contract.classes)
+    yield _record(["row", content, "label", "probability", *shares, "valid"])
     for item, prediction in answers:
-        numbers = map(_short, (prediction.probability, *prediction.probabilities.values()))
-        fields = [item.shown, prediction.label, *numbers]
-        yield _record([*fields, str(prediction.valid).lower()] if is_text else fields)
+        shown = item.shown if isinstance(item.row, bytes) else len(item.row)
+        valid = None if prediction.valid is None else str(prediction.valid).lower()
+        yield _record([item.number, shown, *_answer(prediction), valid])
 
 
 def table_lines(answers: Answers, contract: Contract, width: int) -> Iterator[str]:
     """Yield a line a row, `width` columns wide at most: label, probability and as much of the text as fits."""
-    names = (*contract.classes, NOT_TEXT) if contract.interface == "text" else contract.classes
-    label_width = max(map(len, ("label", *names)))
+    not_valid = NOT_VALID[contract.interface]
+    label_width = max(map(len, ("label", not_valid, *contract.classes)))
     header = f"{'label':{label_width}}  probability  {'text' if contract.interface == 'text' else 'row'}"
     for count, (item, prediction) in enumerate(answers):
         if not count:
             yield header
         label, number = prediction.label, f"{prediction.probability:.4f}"
         if prediction.valid is False:
-            label, number = NOT_TEXT, "-"
+            label, number = not_valid, "-"
         start = f"{label:{label_width}}  {number:>11}  "
         yield (start + fit(item.shown, max(12, width - len(start)))).rstrip()
 
@@ -57,6 +64,12 @@ def fit(text: str, width: int) -> str:
     clean = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * width])
     ends = list(accumulate(map(_columns, clean)))
     return clean if not ends or ends[-1] <= width else clean[: bisect_left(ends, width)] + "…"
+
+
+def _answer(prediction: Prediction) -> list[str | float | None]:
+    """Return the label, its probability and every class's; of a row that is not valid, as many times None."""
+    numbers = (prediction.probability, *prediction.probabilities.values())
+    return [None] * (1 + len(numbers)) if prediction.valid is False else [prediction.label, *map(_short, numbers)]
 
 
 def _columns(letter: str) -> int:

@@ -70,7 +70,10 @@ def publish(
 def _require_verified(run: RunDirectory) -> None:
     report = read_record(run.require("parity.json"), _PARITY)
     if not report["passed"]:
-        raise CheckFailed(f"{run / 'parity.json'}: verification failed; nothing unverified is served. See the report.")
+        raise CheckFailed(
+            f"{run / 'parity.json'}: verification failed; nothing unverified is served. "
+            f"Mend it, then `pipeline verify {run.path}` again."
+        )
     for name in (config.MODEL_FILE, "signature.json", *report["hashes"]):
         if report["hashes"].get(name) != sha256_of(run.require(name)):
             raise CheckFailed(f"{run / name}: changed since it was verified. Run `pipeline verify {run.path}` again.")

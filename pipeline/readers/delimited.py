@@ -21,7 +21,7 @@ def read_delimited(file: IO[bytes], delimiter: str, text: str = "text", label: s
 
     Raises:
         DataError: the file has no header line.
-        UsageError: a column is missing.
+        UsageError: a column is missing, or named twice.
     """
     csv.field_size_limit(MOST_CHARACTERS)
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL

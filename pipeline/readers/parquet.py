@@ -18,7 +18,7 @@ def read_parquet(file: IO[bytes], text: str = "text", label: str | None = "label
 
     Raises:
         DataError: the file is cut off or is not Parquet.
-        UsageError: a column is missing.
+        UsageError: a column is missing, or named twice.
     """
     try:
         table = pq.ParquetFile(file)

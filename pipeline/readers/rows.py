@@ -85,7 +85,8 @@ def require_columns(names: Iterable[str], text: str, label: str | None) -> None:
     """Check that a table has the columns that were asked for.
 
     Raises:
-        UsageError: one is missing; the message lists those there are, the nearest, and the options that choose.
+        UsageError: one is missing, or there twice; the message lists those there are, the nearest, and the options that
+            choose.
     """
     if label is None:
         _require(list(names), [text], "column", " Choose with --column.")
@@ -97,7 +98,7 @@ def require_arrays(names: Iterable[str], wanted: Sequence[str]) -> None:
     """Check that an archive has the arrays that are read.
 
     Raises:
-        UsageError: one is missing; the message lists those there are, and the nearest.
+        UsageError: one is missing, or there twice; the message lists those there are, and the nearest.
     """
     _require(list(names), wanted, "array", "")
 
@@ -109,6 +110,8 @@ def _require(names: list[str], wanted: Sequence[str], what: str, choose: str) ->
             hint = f"; did you mean {near[0]!r}?" if near else "."
             shown = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
             raise UsageError(f"no {what} {name!r}{hint} The file has {shown or 'none'}.{choose}")
+        if (count := names.count(name)) > 1:
+            raise UsageError(f"{what} {name!r} is there {count} times; wanted once. Rename all but one.{choose}")
 
 
 def _example(record: Record) -> Row:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event as Flag
 
 from pipeline.errors import RepositoryError, RequestError, ServerError
@@ -37,6 +37,11 @@ class Ready:
     metrics: str
     models: dict[str, tuple[int, ...]]
     pid: int
+
+    def after(self, loaded: "Loaded") -> "Ready":
+        """Return what the server answers with once a model has changed."""
+        models = {**self.models, loaded.model: loaded.versions}
+        return replace(self, models={model: versions for model, versions in models.items() if versions})
 
 
 @dataclass(frozen=True)

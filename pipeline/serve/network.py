@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ServerError, UsageError
 from pipeline.serve.layout import Options
@@ -41,17 +42,24 @@ def choose_ports(options: Options) -> Options:
     """Return the options with a free port for each 0.
 
     Raises:
-        ServerError: a port is taken, or may not be used.
+        ServerError: ports are taken, or may not be used; all of them are named.
         UsageError: two services were given the same port.
     """
     asked = [port for port in (options.http_port, options.grpc_port, options.metrics_port) if port]
     if len(set(asked)) < len(asked):
         raise UsageError(f"ports {', '.join(map(str, asked))}: the three services need three different ports.")
+    refusals: dict[str, OSError] = {}
     with ExitStack() as stack:
-        http, grpc, metrics = (
-            _bind(stack, options.address, getattr(options, name), flag) for name, flag in PORT_OPTIONS.items()
-        )
-    return replace(options, http_port=http, grpc_port=grpc, metrics_port=metrics)
+        listeners = {name: stack.enter_context(_listener(options.address)) for name in PORT_OPTIONS}
+        for name, listener in listeners.items():
+            try:
+                listener.bind((options.address, getattr(options, name)))
+            except OSError as error:
+                refusals[name] = error
+        if refusals:
+            raise ServerError(_say_refused(options, refusals)) from next(iter(refusals.values()))
+        ports: dict[str, Any] = {name: listener.getsockname()[1] for name, listener in listeners.items()}
+    return replace(options, **ports)
 
 
 def is_listening(host: str, port: int) -> bool:
@@ -71,15 +79,13 @@ def host_to_reach(address: str) -> str:
     return address if host.version == 4 else f"[{address}]"
 
 
-def _bind(stack: ExitStack, address: str, port: int, flag: str) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = stack.enter_context(socket.socket(family))
+def _listener(address: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address, port))
-    except OSError as error:
-        raise ServerError(
-            f"port {port} of {address}: {error.strerror}. Choose another with {flag}, or 0 for any free one."
-        ) from error
-    number: int = listener.getsockname()[1]
-    return number
+    return listener
+
+
+def _say_refused(options: Options, refusals: Mapping[str, OSError]) -> str:
+    reasons = "; ".join(f"port {getattr(options, name)}: {error.strerror}" for name, error in refusals.items())
+    flags = " ".join(f"{PORT_OPTIONS[name]} 0" for name in refusals)
+    return f"{options.address}: {reasons}. Choose others, or any free ones with {flags}."

@@ -47,6 +47,8 @@ HOSTILE_TEXTS: tuple[tuple[str, bytes], ...] = (
     (f"{LONG_TEXT_WORDS:,} words", b"good " * LONG_TEXT_WORDS),
 )
 
+HOSTILE_NUMBERS = (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45)
+
 
 def grid(reference: Reference, dataset: Dataset) -> Iterator[Batch]:
     """Yield every batch size × length × arrangement, the largest of each included.
@@ -73,10 +75,18 @@ def vocabulary(reference: Reference, size: int = 256) -> Iterator[Batch]:
         yield Batch(f"tokens {start}…", list(reference.vocabulary[start : start + size]))
 
 
-def hostile() -> Iterator[Batch]:
+def hostile_texts() -> Iterator[Batch]:
     """Yield each hostile text alone, named."""
     for name, raw in HOSTILE_TEXTS:
         yield Batch(name, [raw])
+
+
+def hostile_frames(feature_size: int) -> Iterator[Batch]:
+    """Yield three frames whose middle one holds a hostile number, beside the same frames without it."""
+    for number in HOSTILE_NUMBERS:
+        frames = np.zeros((3, feature_size), np.float32)
+        frames[1, 0] = number
+        yield Batch(f"{number}", [frames, np.zeros((3, feature_size), np.float32)])
 
 
 def held_out(dataset: Dataset, interface: str, size: int) -> Iterator[Batch]:

@@ -15,17 +15,16 @@ class Answers:
     Attributes:
         probabilities: (N, C) float32.
         labels: N label names.
-        valid: (N,) bool, whether the bytes were text; None for features.
+        valid: (N,) bool, whether the input was what it should be: UTF-8, or finite numbers.
     """
 
     probabilities: np.ndarray
     labels: list[str]
-    valid: np.ndarray | None = None
+    valid: np.ndarray
 
     def rows(self, indices: np.ndarray) -> "Answers":
         """Return the answers to some of the rows."""
-        valid = None if self.valid is None else self.valid[indices]
-        return Answers(self.probabilities[indices], [self.labels[index] for index in indices], valid)
+        return Answers(self.probabilities[indices], [self.labels[index] for index in indices], self.valid[indices])
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,10 @@ def compare(reference: Answers, candidate: Answers, tolerance: float) -> Differe
         mean_absolute=float(difference.mean()),
         worst_row=worst,
         flips=tuple(flips),
-        valid_flips=_valid_flips(reference, candidate),
+        valid_flips=tuple(int(row) for row in np.flatnonzero(reference.valid != candidate.valid)),
     )
 
 
 def is_worse(difference: float, worst: float) -> bool:
     """Say whether a difference is worse than the worst so far; NaN is worse than any number, nothing than NaN."""
     return not (difference <= worst or math.isnan(worst))
-
-
-def _valid_flips(reference: Answers, candidate: Answers) -> tuple[int, ...]:
-    if reference.valid is None or candidate.valid is None:
-        return () if reference.valid is candidate.valid else tuple(range(len(reference.labels)))
-    return tuple(int(row) for row in np.flatnonzero(reference.valid != candidate.valid))

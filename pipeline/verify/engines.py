@@ -27,7 +27,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """The trained run itself. Its definition of a text: UTF-8 up to the first NUL; other bytes read as no text."""
+    """The trained run itself. A text is UTF-8 up to the first NUL; other bytes read as none."""
 
     name = "pytorch"
 
@@ -37,8 +37,8 @@ class TorchEngine:
 
     def answer(self, rows: Sequence[Row]) -> Answers:
         """Answer in PyTorch, float32."""
-        valid = None
         if self._reference.tokenizer is None:
+            valid = np.array([np.isfinite(row).all() for row in rows])
             sequences = Sequences.join(rows)
         else:
             texts = [_text(row) for row in rows]
@@ -62,10 +62,9 @@ class OnnxEngine:
         Raises:
             PipelineError: ONNX Runtime could not.
         """
-        outputs = ["probabilities", "label"] + ["valid"] * self._is_text
         try:
-            probabilities, labels, *valid = self._session.run(outputs, self._feed(rows))
-            return Answers(probabilities, labels[:, 0].tolist(), valid[0][:, 0] if valid else None)
+            probabilities, labels, valid = self._session.run(["probabilities", "label", "valid"], self._feed(rows))
+            return Answers(probabilities, labels[:, 0].tolist(), valid[:, 0])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise PipelineError(f"{self.name}: cannot answer a batch of {len(rows)}: {first_line(error)}") from error
 
@@ -81,8 +80,10 @@ class OnnxEngine:
 class EndpointEngine:
     """A model behind Triton, asked over gRPC by the client that users have."""
 
+    SCHEME = "grpc://"
+
     def __init__(self, client: Client) -> None:
-        self.name = f"grpc://{client.url}"
+        self.name = f"{self.SCHEME}{client.url}"
         self._client = client
         self._classes = client.contract().classes
 
@@ -90,7 +91,7 @@ class EndpointEngine:
         """Answer through the server; the client cuts and pads."""
         predictions = self._client.classify(rows)
         probabilities = [[prediction.probabilities[name] for name in self._classes] for prediction in predictions]
-        valid = None if predictions[0].valid is None else np.array([prediction.valid for prediction in predictions])
+        valid = np.array([prediction.valid for prediction in predictions])
         labels = [prediction.label for prediction in predictions]
         return Answers(np.array(probabilities, np.float32), labels, valid)
 

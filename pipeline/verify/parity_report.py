@@ -35,6 +35,7 @@ class ParityReport:
         versions: of every package that computed.
         tolerances: the largest |Δ probability| allowed.
         checks: in the order they were made.
+        endpoint_checks: of a live endpoint; they say nothing about the files, so `publish` does not ask for them.
         goldens: some inputs with the reference's answers, for smoke tests where the model is served.
     """
 
@@ -42,12 +43,18 @@ class ParityReport:
     versions: dict[str, str]
     tolerances: dict[str, float]
     checks: tuple[Check, ...]
+    endpoint_checks: tuple[Check, ...]
     goldens: tuple[dict[str, Any], ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every check held, and there was one."""
+        """Whether the files may be published: every check of them held, and there was one."""
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> list[str]:
+        """The names of the checks that failed, an endpoint's too."""
+        return [f"{c.engine} {c.name}" for c in (*self.checks, *self.endpoint_checks) if not c.passed]
 
     def save(self, path: Path) -> None:
         """Write ``parity.json``."""

@@ -66,7 +66,10 @@ def verify(
         for check in _checks(run, reference, dataset, signature, providers, client):
             made.append(check)
             progress(check)
-    report = ParityReport(hashes, _versions(), TOLERANCES, tuple(made), tuple(_goldens(reference, dataset)))
+    local = tuple(check for check in made if not check.engine.startswith(EndpointEngine.SCHEME))
+    live = tuple(check for check in made if check.engine.startswith(EndpointEngine.SCHEME))
+    goldens = tuple(_goldens(reference, dataset))
+    report = ParityReport(hashes, _versions(), TOLERANCES, local, live, goldens)
     report.save(run / "parity.json")
     return report
 
@@ -108,7 +111,9 @@ def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, toler
         "held-out rows": cases.held_out(dataset, interface, largest),
     }
     if interface == "text":
-        questions |= {"vocabulary": cases.vocabulary(reference), "hostile texts": cases.hostile()}
+        questions |= {"vocabulary": cases.vocabulary(reference), "hostile texts": cases.hostile_texts()}
+    elif not isinstance(engine, EndpointEngine):  # the client refuses such frames itself
+        questions["hostile numbers"] = cases.hostile_frames(reference.signature.feature_size or 0)
     try:
         for name, batches in questions.items():
             yield checks.parity(name, torch, engine, batches, tolerance)

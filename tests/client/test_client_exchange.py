@@ -155,11 +155,12 @@ def test_a_prediction_holds_label_probability_and_validity():
     assert prediction.probabilities == {"even": 0.75, "odd": 0.25}
 
 
-def test_features_have_no_validity():
+@pytest.mark.parametrize("valid", [True, False])
+def test_features_are_as_valid_as_the_server_says(valid):
     exchange = exchange_of(FEATURES)
     (request,) = exchange.requests([np.ones((1, 3))])
-    (prediction,) = exchange.receive(request, answer([1.0], [b"odd"]))
-    assert prediction.valid is None
+    (prediction,) = exchange.receive(request, answer([1.0], [b"odd"], [valid]))
+    assert prediction.valid is valid
 
 
 def test_an_answer_without_an_output_is_refused():

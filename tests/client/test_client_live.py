@@ -65,7 +65,7 @@ def test_sequences_of_all_lengths_are_answered_in_order_as_if_each_were_alone(fr
     for row, prediction in zip(rows[:20], frames.classify(rows), strict=False):
         (alone,) = frames.classify([row])
         assert prediction.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
-        assert prediction.valid is None
+        assert prediction.valid is True
 
 
 def test_a_prediction_names_the_largest_probability(client):
@@ -295,3 +295,33 @@ def test_an_option_out_of_range_is_refused(option):
 def test_a_web_address_is_refused():
     with pytest.raises(UsageError, match=r"http://localhost:8000: wanted HOST:PORT"):
         Client("http://localhost:8000")
+
+
+@pytest.mark.parametrize("is_used_before", [False, True])
+def test_a_client_that_was_closed_is_refused(server, is_used_before):
+    client = Client(server.grpc_url, "tiny")
+    client.classify(["good"] * is_used_before)
+    client.close()
+    with pytest.raises(UsageError, match=r"^this client is closed\. Make a new one"):
+        client.classify(["good"])
+
+
+@pytest.mark.parametrize("is_used_before", [False, True])
+def test_an_async_client_that_was_closed_is_refused(server, is_used_before):
+    async def ask():
+        client = AsyncClient(server.grpc_url, "tiny")
+        await client.classify(["good"] * is_used_before)
+        await client.close()
+        await client.classify(["good"])
+
+    with pytest.raises(UsageError, match=r"^this client is closed\. Make a new one"):
+        asyncio.run(ask())
+
+
+def test_a_stream_whose_client_was_closed_ends_with_that_reason(server):
+    client = Client(server.grpc_url, "tiny", batch_size=1, in_flight=1)
+    stream = client.stream(itertools.repeat("good"))
+    next(stream)
+    client.close()
+    with pytest.raises(UsageError, match="this client is closed"):
+        deque(stream, maxlen=0)

@@ -24,6 +24,16 @@ def test_split_prints_the_folder_and_nothing_else_on_stdout(reviews, tmp_path):
     assert "file: 60 rows read; left out 0 bad" in result.stderr
 
 
+def test_split_leaves_another_data_set_alone_unless_told_to_replace_it(reviews, tmp_path):
+    split = ["data", "split", reviews, "--to", str(tmp_path / "set")]
+    assert CliRunner().invoke(main, split).exit_code == 0
+    refused = CliRunner().invoke(main, [*split, "--seed", "1"])
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "holds another prepared data set, which runs may depend on, and is left alone" in refused.stderr
+    assert CliRunner().invoke(main, split).exit_code == 0
+    assert CliRunner().invoke(main, [*split, "--seed", "1", "--replace"]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "exit_code", "message"),
     [

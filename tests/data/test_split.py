@@ -173,6 +173,12 @@ def test_a_uri_can_be_split(tmp_path):
             r"class 'b' has 1 distinct row\(s\), and 3 splits need one each",
         ),
         ([("x", "a"), ("x", "b")], "every input has conflicting labels, first at line 3"),
+        ([("x", "a"), ("", "b"), ("y", "")], "at least two. 2 of 3 rows are bad, the first at line 3: empty text.$"),
+        (
+            [(str(i), "a") for i in range(9)] + [("", "b")] * 9 + [("x", "b")],
+            r"1 distinct row\(s\), .* leave it out. 9 of 19 rows are bad, the first at line 11: empty text.$",
+        ),
+        ([("x", "a"), ("x", "b"), ("y", "")], "first at line 3. 1 of 3 rows are bad, the first at line 4: no label.$"),
     ],
 )
 def test_data_that_cannot_be_learned_from_is_refused(tmp_path, rows, message):
@@ -202,11 +208,34 @@ def test_a_test_file_must_fit_its_training_file(reviews, tmp_path):
         split(reviews, tmp_path / "set", test="x.npz")
 
 
-def test_an_earlier_data_set_is_replaced_and_anything_else_is_left_alone(reviews, tmp_path):
+def test_another_data_set_is_left_alone_unless_it_is_to_be_replaced(reviews, tmp_path):
+    target = split(reviews, tmp_path / "set", seed=1)
+    first = files(target)
+    (tmp_path / "link").symlink_to(target)
+    for place in (target, tmp_path / "link"):
+        with pytest.raises(
+            UsageError, match=r"set: holds another prepared data set, .* Use --replace, or choose another"
+        ):
+            split(reviews, place, seed=2)
+    assert files(target) == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "reviews.csv", "set"]
+    assert files(split(reviews, target, seed=2, replace=True)) != first
+
+
+def test_a_damaged_data_set_is_prepared_again_without_being_asked_for(reviews, tmp_path):
+    target = split(reviews, tmp_path / "set", seed=1)
+    first = files(target)
+    for name in ("test.parquet", "dataset.json"):
+        (target / name).write_text("{")
+        assert files(split(reviews, target, seed=1)) == first
+    (target / "dataset.json").write_text("{")
+    assert Dataset(split(reviews, target, seed=2)).profile["seed"] == 2
+
+
+def test_the_same_data_set_is_written_again_and_anything_else_is_left_alone(reviews, tmp_path):
     target = split(reviews, tmp_path / "set", seed=1)
     first = files(target)
     assert files(split(reviews, target, seed=1)) == first
-    assert files(split(reviews, target, seed=2)) != first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reviews.csv", "set"]
 
     other = tmp_path / "thesis"
@@ -229,7 +258,7 @@ def test_an_earlier_data_set_comes_back_when_the_new_one_cannot_take_its_place(r
 def test_a_link_to_a_data_set_stays_a_link(reviews, tmp_path):
     target = split(reviews, tmp_path / "set", seed=1)
     (tmp_path / "link").symlink_to(target)
-    split(reviews, tmp_path / "link", seed=2)
+    split(reviews, tmp_path / "link", seed=2, replace=True)
     assert (tmp_path / "link").is_symlink()
     assert Dataset(target).profile["seed"] == 2
 
@@ -262,7 +291,7 @@ def kill(name, arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(kill)
-split(source, Path(target), seed=2)
+split(source, Path(target), seed=2, replace=True)
 """
 
 
@@ -295,7 +324,7 @@ def test_a_run_leaves_the_folders_of_another_run_and_of_other_sets_alone(reviews
     target = tmp_path / "set"
     (tmp_path / ".set.notes.tmp").mkdir()
     (tmp_path / ".sett.01234567.tmp").mkdir()
-    with create_dataset(target, "text") as writer:
+    with create_dataset(target, "text", replace=True) as writer:
         split(reviews, target, seed=1)
         for name in SPLITS:
             writer.write(name, "x", "a")

@@ -55,8 +55,40 @@ def test_sequences_of_a_file_are_answered(url, tmp_path):
     np.savez(path, features=np.ones((3, 5, 3), np.float32), lengths=[5, 1, 3])
     result = run(url, "frames", "--input", str(path), "--batch-size", "2")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [answer["row"] for answer in answers] == ["row 1, 5 frames", "row 2, 1 frames", "row 3, 3 frames"]
-    assert {answer["valid"] for answer in answers} == {None}
+    assert [(answer["row"], answer["frames"]) for answer in answers] == [(1, 5), (2, 1), (3, 3)]
+    assert {answer["valid"] for answer in answers} <= {True, None}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "table"])
+def test_the_rows_before_a_bad_one_are_answered_before_it_is_named(url, tmp_path, form):
+    path = tmp_path / "reviews.jsonl"
+    path.write_text('{"text": "good"}\n{"text": "awful"}\nnot JSON\n{"text": "fine"}\n')
+    result = run(url, "tiny", "--input", str(path), "--format", form)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == (2 if form == "jsonl" else 3)
+    assert "good" in result.stdout
+    assert "awful" in result.stdout
+    reason = f"{path}: line 3: malformed: not JSON. Mend the row, or use --on-bad-row=skip."
+    assert result.stderr == f"pipeline: {reason}\n"
+
+
+def test_bad_rows_are_skipped_on_request_and_counted(url, tmp_path):
+    path = tmp_path / "reviews.jsonl"
+    path.write_text('{"text": "good"}\nnot JSON\n{"text": 5}\n{"text": "fine"}\n')
+    result = run(url, "tiny", "--input", str(path), "--on-bad-row", "skip")
+    assert [json.loads(line)["row"] for line in result.stdout.splitlines()] == [1, 4]
+    named = "line 2: malformed: not JSON; line 3: text is not a string"
+    assert (result.exit_code, result.stderr) == (0, f"{path}: skipped 2 bad row(s): {named}\n")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_bytes_that_are_not_text_have_no_label(url, form):
+    result = run(url, "tiny", "--format", form, stdin=b"good\n\xff\xfe\n")
+    lines = result.stdout.splitlines()
+    answer = json.loads(lines[1]) if form == "jsonl" else list(csv.DictReader(lines))[1]
+    assert (answer["row"], answer["valid"]) == ((2, False) if form == "jsonl" else ("2", "false"))
+    assert not answer["label"]
+    assert not answer["probability"]
 
 
 def test_bytes_that_are_not_text_are_marked(url):

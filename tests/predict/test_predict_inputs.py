@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import DataError, UsageError
-from pipeline.predict.inputs import items_of_file
+from pipeline.predict.inputs import Skipped, items_of_file, items_of_texts
 
 
 def rows(path, column="text"):
@@ -124,6 +124,34 @@ def test_a_bad_sequence_is_named_by_its_row(tmp_path):
     np.savez(path, features=np.full((2, 1, 3), np.nan, np.float32), lengths=[1, 1], labels=["a", "b"])
     with pytest.raises(DataError, match=r"x.npz: row 1: missing or non-finite value"):
         rows(path)
+
+
+def test_items_have_the_line_or_row_of_their_source(tmp_path):
+    (tmp_path / "x.txt").write_text("a\n\nb\n")
+    (tmp_path / "x.csv").write_text('text\n"a\nb"\nc\n')
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n\n{"text": "b"}\n')
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "x.parquet")
+    numbers = {path.suffix: [item.number for item in items_of_file(str(path))] for path in tmp_path.iterdir()}
+    assert numbers == {".txt": [1, 2, 3], ".csv": [2, 4], ".jsonl": [1, 3], ".parquet": [1, 2]}
+    assert [item.number for item in items_of_texts([b"a", b"b"])] == [1, 2]
+
+
+def test_bad_rows_are_skipped_and_the_first_are_named(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text,b\n1\ngood,2\n" + "3\n" * 6)
+    skipped = Skipped()
+    assert [item.row for item in items_of_file(str(path), skipped=skipped)] == [b"good"]
+    reason = "malformed: wrong number of columns"
+    named = "; ".join(f"line {number}: {reason}" for number in (2, 4, 5, 6, 7))
+    assert str(skipped) == f"skipped 7 bad row(s): {named}; …"
+
+
+def test_a_bad_sequence_is_skipped(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, features=np.array([[[1.0]], [[np.nan]], [[2.0]]], np.float32), lengths=[1, 1, 1])
+    skipped = Skipped()
+    assert [item.number for item in items_of_file(str(path), skipped=skipped)] == [1, 3]
+    assert str(skipped) == "skipped 1 bad row(s): row 2: missing or non-finite value"
 
 
 def test_files_are_read_lazily(tmp_path):

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,17 +12,23 @@ from pipeline.predict.inputs import Item
 from pipeline.predict.outputs import csv_lines, fit, jsonl_lines, table_lines
 
 CONTRACT = Contract("text", ("bad", "good"), None, 64)
+FRAMES = Contract("features", ("a",), 1, 8)
 GOOD = Prediction("good", 0.8999999761581421, {"bad": 0.10000000149011612, "good": 0.8999999761581421}, True)
 NOT_TEXT = Prediction("good", 0.5, {"bad": 0.5, "good": 0.5}, False)
 
 
 def answer(text, prediction=GOOD):
-    return Item(text.encode(), text), prediction
+    return Item(7, text.encode(), text), prediction
+
+
+def frames_answer(valid):
+    return Item(3, np.ones((2, 1), np.float32), "row 3, 2 frames"), Prediction("a", 1.0, {"a": 1.0}, valid)
 
 
 def test_json_lines_hold_everything_with_the_digits_of_float32():
     (line,) = jsonl_lines([answer("café\n")])
     assert json.loads(line) == {
+        "row": 7,
         "text": "café\n",
         "label": "good",
         "probability": 0.9,
@@ -30,15 +37,31 @@ def test_json_lines_hold_everything_with_the_digits_of_float32():
     }
 
 
+def test_json_lines_of_what_is_not_valid_have_no_label():
+    lines = jsonl_lines([answer("\ufffd", NOT_TEXT), frames_answer(False), frames_answer(True)])
+    nothing = {"label": None, "probability": None, "valid": False}
+    assert [json.loads(line) for line in lines] == [
+        {"row": 7, "text": "\ufffd", "probabilities": {"bad": None, "good": None}, **nothing},
+        {"row": 3, "frames": 2, "probabilities": {"a": None}, **nothing},
+        {"row": 3, "frames": 2, "label": "a", "probability": 1.0, "probabilities": {"a": 1.0}, "valid": True},
+    ]
+
+
+def test_csv_of_what_is_not_valid_has_no_label():
+    assert list(csv_lines([answer("\ufffd", NOT_TEXT)], CONTRACT))[1:] == ["7,\ufffd,,,,,false"]
+    answers = [frames_answer(False), frames_answer(True), frames_answer(None)]
+    assert list(csv_lines(answers, FRAMES))[1:] == ["3,2,,,,false", "3,2,a,1.0,1.0,true", "3,2,a,1.0,1.0,"]
+
+
 @given(text=st.text())
 def test_a_csv_record_gives_its_text_back(text):
     header, record = csv.reader(io.StringIO("\r\n".join(csv_lines([answer(text)], CONTRACT)), newline=""))
-    assert header == ["text", "label", "probability", "probability of bad", "probability of good", "valid"]
-    assert record == [text, "good", "0.9", "0.1", "0.9", "true"]
+    assert header == ["row", "text", "label", "probability", "probability of bad", "probability of good", "valid"]
+    assert record == ["7", text, "good", "0.9", "0.1", "0.9", "true"]
 
 
 def test_csv_of_no_rows_is_its_header():
-    assert list(csv_lines([], Contract("features", ("a",), 3, 8))) == ["row,label,probability,probability of a"]
+    assert list(csv_lines([], FRAMES)) == ["row,frames,label,probability,probability of a,valid"]
 
 
 def test_a_table_marks_what_is_not_text():
@@ -46,6 +69,14 @@ def test_a_table_marks_what_is_not_text():
         "label     probability  text",
         "good           0.9000  fine film",
         "not text            -  \ufffd",
+    ]
+
+
+def test_a_table_marks_a_sequence_that_is_not_valid():
+    assert list(table_lines([frames_answer(True), frames_answer(False)], FRAMES, 60)) == [
+        "label      probability  row",
+        "a               1.0000  row 3, 2 frames",
+        "not valid            -  row 3, 2 frames",
     ]
 
 

@@ -64,6 +64,27 @@ def test_csv_gives_back_any_text_and_the_right_line(pairs):
     assert found == [Example(number, *pair) for number, pair in zip(numbers, pairs, strict=True)]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", "text,label,text\nx,y,z\n"), ("a.tsv", "label\ttext\tlabel\nx\ty\tz\n")]
+)
+def test_a_wanted_column_that_is_named_twice_is_refused(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    wanted = "text" if name == "a.csv" else "label"
+    with pytest.raises(
+        UsageError, match=rf"{name}: column '{wanted}' is there 2 times; wanted once. Rename all but one"
+    ):
+        rows(path)
+    write(tmp_path / name, content.replace(wanted, "other"))
+    assert rows(path, **{wanted: "label" if wanted == "text" else "text"})
+
+
+def test_a_parquet_column_that_is_named_twice_is_refused(tmp_path):
+    columns = [pa.array(["x"]), pa.array(["y"]), pa.array(["z"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "label", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"a.parquet: column 'text' is there 2 times; wanted once"):
+        rows(str(tmp_path / "a.parquet"))
+
+
 def test_tsv_takes_quotes_as_they_are(tmp_path):
     path = write(tmp_path / "a.tsv", 'text\tlabel\n"open\tx\nsay "hi"\ty\n')
     assert rows(path) == [(2, ('"open', "x")), (3, ('say "hi"', "y"))]

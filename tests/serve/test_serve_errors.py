@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event as Flag
 
@@ -55,8 +56,17 @@ def test_a_model_that_is_not_there_is_refused_and_the_others_are_named(words):
 def test_a_port_in_use_is_refused_and_the_option_is_named(words):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ServerError, match=f"port {port} of 127.0.0.1: Address already in use.*--grpc-port"):
+        with pytest.raises(ServerError, match=rf"127.0.0.1: port {port}: Address already in use.* --grpc-port 0\.$"):
             refuse(words, grpc_port=port)
+
+
+def test_all_ports_in_use_are_named_at_once_with_the_options_to_change(words):
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
+        reasons = "; ".join(f"port {port}: Address already in use" for port in taken)
+        flags = "--http-port 0 --grpc-port 0 --metrics-port 0"
+        with pytest.raises(ServerError, match=rf"^127.0.0.1: {reasons}\. Choose others, .* {flags}\.$"):
+            refuse(words, **dict(zip(("http_port", "grpc_port", "metrics_port"), taken, strict=True)))
 
 
 def test_one_port_for_two_services_is_refused(words):
@@ -197,6 +207,16 @@ def test_the_command_prints_one_line_and_exits_with_2_for_a_wrong_path(tmp_path,
     assert result.exit_code == exit_code
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("nowhere", "No such file"), ("file", "Not a directory")])
+def test_a_ready_file_that_cannot_be_written_is_refused_before_anything_starts(words, tmp_path, folder, reason):
+    (tmp_path / "file").touch()
+    ready_file = tmp_path / folder / "ready.json"
+    result = CliRunner().invoke(main, ["serve", str(words), "--log-verbose", "--ready-file", str(ready_file)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"pipeline: --ready-file {ready_file}: cannot be written: {reason}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_help_loads_no_server_library():

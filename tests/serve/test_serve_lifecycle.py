@@ -218,6 +218,39 @@ def test_a_version_published_meanwhile_goes_into_service_without_a_restart(words
         assert not last(server, Restarting)
 
 
+def test_the_ready_file_and_the_lines_of_json_tell_which_versions_are_live(words, tmp_path):
+    with serving(words, "--json") as (process, ready, ready_file):
+        place(words, text_config("words"), text_model(seed=1).SerializeToString(), version=2)
+        eventually(lambda: json.loads(ready_file.read_text())["models"] == {"words": [2]})
+        place(words, text_config("more"), text_model().SerializeToString())
+        eventually(lambda: "more" in json.loads(ready_file.read_text())["models"])
+        (words / "more").rename(tmp_path / "gone")
+        eventually(lambda: "more" not in json.loads(ready_file.read_text())["models"])
+        process.terminate()
+        records = [json.loads(line) for line in process.communicate(timeout=30)[0].splitlines()]
+    models = [{"words": [1]}, {"words": [2]}, {"words": [2], "more": [1]}, {"words": [2]}]
+    assert records == [{**ready, "models": served} for served in models]
+
+
+def test_a_ready_file_of_a_server_that_was_killed_is_gone_before_the_next_one_answers(words, tmp_path):
+    ready_file = tmp_path / "ready.json"
+    ready_file.write_text('{"pid": 1}')
+    with serving(words):
+        eventually(lambda: not ready_file.exists())
+        eventually(ready_file.exists)
+
+
+def test_a_ready_file_whose_folder_went_away_does_not_disturb_the_end(tmp_path):
+    place(tmp_path / "here" / "repository", text_config("words"), text_model().SerializeToString())
+    with serving(tmp_path / "here" / "repository") as (process, _, _):
+        (tmp_path / "here").rename(tmp_path / "there")
+        (tmp_path / "here").touch()
+        process.terminate()
+        stderr = process.communicate(timeout=30)[1]
+        assert process.returncode == 0, stderr
+        assert "Traceback" not in stderr
+
+
 def test_a_broken_new_version_leaves_the_old_one_and_the_server_in_service(words):
     with running(words) as server, triton.InferenceServerClient(server.grpc_url) as client:
         before = ask(client, "words", text=column(b"good"))

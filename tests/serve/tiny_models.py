@@ -44,7 +44,7 @@ def text_model(seed: int = 0, is_flat: bool = False, is_guarded: bool = True) ->
     vectors[0] = 0
     constants = {"first": np.array(0), "axis_one": np.array([1]), "vectors": vectors}
     inputs = [helper.make_tensor_value_info("text", TensorProto.STRING, ["batch", 1])]
-    outputs = [*_outputs(), helper.make_tensor_value_info("valid", TensorProto.BOOL, ["batch", 1])]
+    outputs = _outputs()
     if is_flat:
         inputs = [helper.make_tensor_value_info("texts", TensorProto.STRING, ["batch"])]
         outputs[1] = helper.make_tensor_value_info("labels", TensorProto.STRING, ["batch"])
@@ -54,7 +54,7 @@ def text_model(seed: int = 0, is_flat: bool = False, is_guarded: bool = True) ->
 
 
 def feature_model(seed: int = 0) -> ModelProto:
-    """Frames to probabilities: the sum of the frames within the length, times a matrix."""
+    """Frames to probabilities: the sum of the frames within the length, times a matrix. Every row is valid."""
     nodes = [
         helper.make_node("Shape", ["features"], ["seq"], start=1, end=2),
         helper.make_node("Squeeze", ["seq"], ["size"]),
@@ -64,6 +64,7 @@ def feature_model(seed: int = 0) -> ModelProto:
         helper.make_node("Where", ["column", "features", "nothing"], ["kept"]),
         helper.make_node("ReduceSum", ["kept", "axis_one"], ["summed"], keepdims=0),
         helper.make_node("MatMul", ["summed", "weights"], ["logits"]),
+        helper.make_node("GreaterOrEqual", ["lengths", "zero"], ["valid"]),
         *_head(),
     ]
     weights = np.random.default_rng(seed).normal(size=(FEATURES, len(CLASSES))).astype(np.float32)
@@ -80,7 +81,6 @@ def text_config(name: str, **changes: object) -> triton.ModelConfig:
     """The configuration of a text model, as `publish` writes it."""
     config = _config(name, **changes)
     config.input.add(name="text", data_type=triton.TYPE_STRING, dims=[1])
-    config.output.add(name="valid", data_type=triton.TYPE_BOOL, dims=[1])
     return config
 
 
@@ -120,6 +120,7 @@ def _config(name: str, **changes: object) -> triton.ModelConfig:
         name="probabilities", data_type=triton.TYPE_FP32, dims=[len(CLASSES)], label_filename="labels.txt"
     )
     config.output.add(name="label", data_type=triton.TYPE_STRING, dims=[1])
+    config.output.add(name="valid", data_type=triton.TYPE_BOOL, dims=[1])
     config.dynamic_batching.max_queue_delay_microseconds = 0
     config.dynamic_batching.default_queue_policy.max_queue_size = 1024
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_AUTO)
@@ -144,6 +145,7 @@ def _outputs() -> list:
     return [
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(CLASSES)]),
         helper.make_tensor_value_info("label", TensorProto.STRING, ["batch", 1]),
+        helper.make_tensor_value_info("valid", TensorProto.BOOL, ["batch", 1]),
     ]
 
 

@@ -88,7 +88,10 @@ def _bad(profile: Record) -> Iterator[tuple[str, str]]:
 
 def _source(profile: Record) -> Iterator[tuple[str, str]]:
     for key, value in profile["source"].items():
-        yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if isinstance(value, dict):
+            yield key, ", ".join(f"{name} {item}" for name, item in value.items())
+        else:
+            yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     shares = [
         f"{share:.0%} {split}".replace("%", " %")
         for split, share in zip(SPLITS, profile["fractions"], strict=True)

@@ -83,7 +83,9 @@ def _commands(records: Records) -> Iterator[str]:
 
 
 def _verify_options(parity: Record | None) -> str:
-    engines = dict.fromkeys(check["engine"] for check in parity["checks"]) if parity else {}
+    engines = (
+        dict.fromkeys(check["engine"] for check in (*parity["checks"], *parity["endpoint_checks"])) if parity else {}
+    )
     providers = [_PROVIDERS[engine] for engine in engines if engine in _PROVIDERS]
     options = "".join(f" --provider {name}" for name in providers) if providers != ["cpu"] else ""
     endpoints = [engine.removeprefix("grpc://") for engine in engines if engine.startswith("grpc://")]

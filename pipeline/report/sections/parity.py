@@ -23,9 +23,10 @@ def section(records: Records) -> Section:
         blocks: list[Block] = []
         if records.changed:
             blocks.append(Note(f"Changed since these checks were made: {', '.join(records.changed)}.", "bad"))
-        failed = [check for check in records.parity["checks"] if check["passed"] is not True]
+        checks = [*records.parity["checks"], *records.parity["endpoint_checks"]]
+        failed = [check for check in checks if check["passed"] is not True]
         blocks += [Note(f"{_engine(check['engine'])}, {check['name']}: {check['detail']}", "bad") for check in failed]
-        blocks.append(_table(records.parity["checks"], records.info["classes"]))
+        blocks.append(_table(checks, records.info["classes"]))
     return Section("parity", "Parity", lead, tuple(blocks))
 
 
