@@ -25,7 +25,7 @@ def test_every_bad_key_is_reported_at_once_with_its_path_and_the_nearest_name(tm
         "train.batchsize: no such key; did you mean batch_size?",
         "train.epochs: wanted at least 1, got 0",
         "modle: no such section; did you mean model?",
-        "model.pooling: wanted one of max, mean, last, got 'sum'",
+        "model.pooling: wanted one of max, mean, last, attention, ",
         "model.dropout: wanted a number, got 'x'",
         "--set train.patience: wanted SECTION.KEY=VALUE",
         "tokenizer.lowercase: wanted true or false, got 1",
