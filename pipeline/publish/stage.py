@@ -123,8 +123,9 @@ def _stage_model(staged: Path, name: str, signature: Signature, keys: PublishKey
         raise RepositoryError(
             "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
         )
-    text = config.dumps(config.model_config(name, signature, keys))
-    if config.loads(text) != config.model_config(name, signature, keys):
+    wanted = config.model_config(name, signature, keys)
+    text = config.dumps(wanted)
+    if config.loads(text) != wanted:
         raise RepositoryError(f"{name}: config.pbtxt does not read back as it was written.")
     write_text(staged / "config.pbtxt", text)
     write_text(staged / config.LABELS_FILE, "".join(f"{label}\n" for label in signature.classes))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from pipeline import __version__, recipe
@@ -77,9 +76,8 @@ def _fill(
     torch.manual_seed(keys.train.seed)
     info = _describe(dataset, keys, device, is_deterministic)
     write_text(run / "recipe.toml", recipe.dumps(keys))
-    tokenizer = _fit_tokenizer(dataset, keys, run)
+    tokenizer, info["vocabulary_size"] = _fit_tokenizer(dataset, keys, run)
     training, validation = (_examples(dataset, name, tokenizer) for name in ("train", "validation"))
-    info["vocabulary_size"] = tokenizer and FIRST_WORD_ID + len(read_vocabulary(onnx.load(run / "tokenizer.onnx")))
     model = _make_model(keys, info, training).to(device)
     write_json(run / "run.json", info)
     info["interrupted"] = not _train(model, training, validation, keys, run, progress)
@@ -126,12 +124,14 @@ def _check_device(device: str) -> None:
         raise UsageError("--device cuda: PyTorch sees no CUDA device. Use --device cpu, or see `pipeline doctor`.")
 
 
-def _fit_tokenizer(dataset: Dataset, keys: Recipe, run: RunDirectory) -> Tokenizer | None:
+def _fit_tokenizer(dataset: Dataset, keys: Recipe, run: RunDirectory) -> tuple[Tokenizer | None, int | None]:
+    """Fit and write the tokenizer; return it with the number of its token ids, or nothing for features."""
     if dataset.interface != "text":
-        return None
-    content = fit(dataset.split("train").texts(), keys.tokenizer).SerializeToString(deterministic=True)
+        return None, None
+    graph = fit(dataset.split("train").texts(), keys.tokenizer)
+    content = graph.SerializeToString(deterministic=True)
     write_bytes(run / "tokenizer.onnx", content)
-    return Tokenizer(content)
+    return Tokenizer(content), FIRST_WORD_ID + len(read_vocabulary(graph))
 
 
 def _examples(dataset: Dataset, name: Any, tokenizer: Tokenizer | None) -> Examples:

@@ -51,27 +51,28 @@ def invariance(name: str, candidate: Engine, batches: Iterable[Batch], alone: Se
     Args:
         name: the arrangement.
         candidate: the engine.
-        batches: each holds a permutation of the same rows; the i-th row's number stands in the batch's name.
+        batches: rows in company.
         alone: each row's answer alone, in the order of all batches' rows; None for a companion that is not judged.
     """
-    place, worst, changed, where = 0, 0.0, 0, ""
+    expectations = iter(alone)
+    judged, worst, changed, where = 0, 0.0, 0, ""
     for batch in batches:
         given = candidate.answer(batch.rows)
         for row in range(len(batch.rows)):
-            expected = alone[place]
-            place += 1
+            expected = next(expectations)
             if expected is None:
                 continue
+            judged += 1
             answer = given.rows(np.array([row]))
             difference = compare(expected, answer, INVARIANCE)
             changed += len(difference.flips) + len(difference.valid_flips)
             if is_worse(difference.max_absolute, worst):
                 worst, where = difference.max_absolute, f"{batch.name}, row {row}: {_excerpt(batch.rows[row])}"
-    passed = place > 0 and worst <= INVARIANCE and changed == 0
+    passed = judged > 0 and worst <= INVARIANCE and changed == 0
     detail = (
         f"max |Δ probability| to the row alone {worst:.1e}, {changed} labels differ; allowed {INVARIANCE:.0e} and 0"
     )
-    measured = {"rows": place, "max_absolute": worst, "allowed": INVARIANCE, "changed": changed, "worst": where}
+    measured = {"rows": judged, "max_absolute": worst, "allowed": INVARIANCE, "changed": changed, "worst": where}
     return Check(candidate.name, name, passed, detail if passed else f"{detail}; worst at {where}", measured)
 
 

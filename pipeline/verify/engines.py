@@ -80,10 +80,8 @@ class OnnxEngine:
 class EndpointEngine:
     """A model behind Triton, asked over gRPC by the client that users have."""
 
-    SCHEME = "grpc://"
-
     def __init__(self, client: Client) -> None:
-        self.name = f"{self.SCHEME}{client.url}"
+        self.name = f"grpc://{client.url}"
         self._client = client
         self._classes = client.contract().classes
 

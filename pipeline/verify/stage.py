@@ -58,29 +58,26 @@ def verify(
     dataset = reference.dataset(data)
     signature = Signature.load(run.require("signature.json"))
     hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
-    made: list[Check] = []
+
+    def noted(made: Iterator[Check]) -> Iterator[Check]:
+        for check in made:
+            progress(check)
+            yield check
+
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(Client(endpoint, model or run.info["name"])) if endpoint else None
         if client:
             client.contract()  # who cannot be reached is not a failed check: nothing is written
-        for check in _checks(run, reference, dataset, signature, providers, client):
-            made.append(check)
-            progress(check)
-    local = tuple(check for check in made if not check.engine.startswith(EndpointEngine.SCHEME))
-    live = tuple(check for check in made if check.engine.startswith(EndpointEngine.SCHEME))
+        local = tuple(noted(_file_checks(run, reference, dataset, signature, providers)))
+        live = tuple(noted(_endpoint_checks(client, reference, dataset))) if client else ()
     goldens = tuple(_goldens(reference, dataset))
     report = ParityReport(hashes, _versions(), TOLERANCES, local, live, goldens)
     report.save(run / "parity.json")
     return report
 
 
-def _checks(
-    run: RunDirectory,
-    reference: Reference,
-    dataset: Dataset,
-    signature: Signature,
-    providers: tuple[str, ...],
-    client: Client | None,
+def _file_checks(
+    run: RunDirectory, reference: Reference, dataset: Dataset, signature: Signature, providers: tuple[str, ...]
 ) -> Iterator[Check]:
     yield check_hashes(run, signature)
     graph = check_graph(run, signature, reference)
@@ -95,12 +92,14 @@ def _checks(
             yield Check(provider, "load", False, str(error))
             continue
         yield from _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider])
-    if client:
-        engine = EndpointEngine(client)
-        contract = check_contract(engine.name, client.contract(), reference.signature)
-        yield contract
-        if contract.passed:
-            yield from _engine_checks(engine, reference, dataset, TOLERANCES[CPU])
+
+
+def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset) -> Iterator[Check]:
+    engine = EndpointEngine(client)
+    contract = check_contract(engine.name, client.contract(), reference.signature)
+    yield contract
+    if contract.passed:
+        yield from _engine_checks(engine, reference, dataset, TOLERANCES[CPU])
 
 
 def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, tolerance: float) -> Iterator[Check]:
