@@ -44,6 +44,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, indices: NDArray[np.int64]) -> "Split":
+        """Return some of the rows, in the order asked for."""
+        return Split(self.inputs.take(pa.array(indices)), self.labels[indices])
+
     def texts(self, indices: NDArray[Any] | slice | None = None) -> list[str]:
         """Return the texts of the given rows (all of them by default)."""
         texts: list[str] = self._take(indices).to_pylist()

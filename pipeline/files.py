@@ -38,6 +38,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from error
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the parts that killed writers left in a folder that nobody else writes to."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
 def write_text(path: Path, content: str) -> None:
     """Write UTF-8 text as `write_bytes` does."""
     write_bytes(path, content.encode())

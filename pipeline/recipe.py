@@ -19,7 +19,7 @@ def _key(
     default: Any,
     text: str,
     *,
-    choices: tuple[str, ...] = (),
+    choices: tuple[Any, ...] = (),
     least: float | None = None,
     most: float | None = None,
 ) -> Any:
@@ -44,6 +44,8 @@ class TokenizerKeys:
     min_count: int = _key(2, "a token must occur this often in the training split", least=1, most=1_000_000)
 
 
+CELLS = ("lstm", "gru")
+NORMS = ("none", "layer", "batch")
 POOLINGS = ("max", "mean", "last", "attention", "max+mean", "max+mean+last", "max+attention")
 
 
@@ -52,15 +54,35 @@ class ModelKeys:
     """[model]: the classifier's shape."""
 
     embedding_size: int = _key(128, "numbers in a token's vector; unused for features", least=1, most=4096)
-    hidden_size: int = _key(128, "units of the LSTM in each direction", least=1, most=4096)
-    layers: int = _key(1, "stacked LSTM layers", least=1, most=4)
+    embedding_dropout: float = _key(
+        0.0, "share of the vocabulary that reads as nothing, anew in each training batch", least=0, most=0.95
+    )
+    vectors: str = _key("", "a file of pre-trained word vectors: word2vec, GloVe or fastText, text, binary or .npz")
+    freeze_embedding: bool = _key(False, "leave the token vectors as they are at the start")
+    convolution: int = _key(0, "steps a convolution before the first layer sees (0: none)", choices=(0, 3, 5, 7, 9))
+    cell: str = _key("lstm", "what a layer is made of", choices=CELLS)
+    hidden_size: int = _key(128, "units of a layer in each direction", least=1, most=4096)
+    layers: int = _key(1, "stacked layers", least=1, most=4)
     bidirectional: bool = _key(True, "read each sequence in both directions")
     residual: bool = _key(False, "add each layer's input to its output, from the second layer on")
-    layer_norm: bool = _key(False, "normalise the output of each layer, step by step")
+    norm: str = _key("none", "normalise the output of each layer", choices=NORMS)
     pooling: str = _key("max", "how the steps become one vector; a sum is a concatenation", choices=POOLINGS)
     dropout: float = _key(
         0.5, "share of embedding, between-layer and pooled values dropped in training", least=0, most=0.95
     )
+    locked_dropout: bool = _key(False, "drop the same values at every step of a row")
+    weight_dropout: float = _key(0.0, "share of the recurrent weights dropped in training", least=0, most=0.95)
+
+
+@dataclass(frozen=True)
+class PretrainKeys:
+    """[pretrain]: language modelling of unlabelled texts before the classes are learned."""
+
+    texts: str = _key("", "a file of unlabelled texts; `train` for the training split's own (none: no pre-training)")
+    epochs: int = _key(1, "passes over the texts", least=1, most=1_000_000)
+    learning_rate: float = _key(2e-3, "size of a step at its largest", least=1e-12, most=1e38)
+    negatives: int = _key(4000, "words that each batch's true words are told apart from", least=1, most=2_000_000)
+    tied: bool = _key(True, "predict words with the vectors that read them")
 
 
 @dataclass(frozen=True)
@@ -69,19 +91,69 @@ class TrainKeys:
 
     epochs: int = _key(10, "passes over the training split, at most", least=1, most=1_000_000)
     batch_size: int = _key(64, "sequences in a batch", least=1, most=1_000_000)
+    batch_tokens: int = _key(
+        0, "steps in a batch, padding included, at most: long sequences come in smaller batches (0: no limit)", least=0
+    )
+    accumulate: int = _key(1, "batches whose gradients make one step", least=1, most=1_000_000)
     optimizer: str = _key("adamw", "how gradients become steps", choices=("adam", "adamw", "rmsprop", "sgd"))
-    learning_rate: float = _key(2e-3, "size of a step", least=1e-12, most=1e38)
-    weight_decay: float = _key(0.0, "pull of the weights towards zero; decoupled in adamw", least=0, most=1e6)
+    learning_rate: float = _key(2e-3, "size of a step at its largest", least=1e-12, most=1e38)
+    schedule: str = _key(
+        "constant",
+        "how the learning rate goes on after warm-up",
+        choices=("constant", "linear", "cosine", "one_cycle", "plateau"),
+    )
+    warmup: float = _key(0.0, "share of all steps in which the learning rate rises from 0", least=0, most=1)
+    layer_decay: float = _key(1.0, "learning rate of each layer, as a share of the next higher one's", least=0, most=1)
+    gradual_unfreezing: bool = _key(False, "train the head alone in epoch 1, one layer more in each epoch after")
+    weight_decay: float = _key(
+        0.0, "pull of the weight matrices towards zero, token vectors left out; decoupled in adamw", least=0, most=1e6
+    )
     momentum: float = _key(0.9, "of SGD and RMSprop; unused by Adam", least=0, most=1)
-    word_dropout: float = _key(
-        0.0, "share of tokens read as unknown in training; unused for features", least=0, most=0.9
+    nesterov: bool = _key(False, "Nesterov's momentum, in SGD")
+    clip_norm: float = _key(1.0, "gradients are scaled down to this norm", least=1e-12, most=1e38)
+    clip_value: float = _key(0.0, "each number of a gradient is cut to this size (0: not)", least=0, most=1e38)
+    label_smoothing: float = _key(0.0, "share of the target spread over all classes", least=0, most=0.95)
+    class_weights: str = _key(
+        "none", "weigh each row by how rare its class is, or not", choices=("none", "balanced", "square_root")
     )
     ema_decay: float = _key(
         0.0, "decay of the weights' exponential moving average, which is validated and kept", least=0, most=0.9999
     )
-    clip_norm: float = _key(1.0, "gradients are scaled down to this norm", least=1e-12, most=1e38)
-    patience: int = _key(2, "epochs without a better validation loss before training stops", least=1, most=1_000_000)
+    swa_from: int = _key(
+        0, "the epoch from which the mean of the weights is validated and kept (0: never)", least=0, most=1_000_000
+    )
+    select: str = _key("loss", "what makes an epoch the best, on the validation split", choices=("loss", "accuracy"))
+    calibrate: bool = _key(True, "fit a temperature to the validation split and fold it into the last layer")
+    precision: str = _key(
+        "auto", "auto is bf16 where the processor has instructions for it", choices=("auto", "fp32", "bf16")
+    )
+    patience: int = _key(2, "epochs without a better one before training stops", least=1, most=1_000_000)
     seed: int = _key(0, "of initial weights, dropout and the order of batches", least=0, most=2**63 - 1)
+
+
+@dataclass(frozen=True)
+class AugmentKeys:
+    """[augment]: how the training split is varied, anew in each epoch."""
+
+    word_dropout: float = _key(0.0, "share of tokens read as unknown; unused for features", least=0, most=0.9)
+    typos: float = _key(0.0, "share of words misspelt; unused for features", least=0, most=1)
+    frame_noise: float = _key(0.0, "noise, in standard deviations of each feature; unused for text", least=0, most=100)
+    frame_masks: int = _key(
+        0, "stretches of steps, and of features, that are blanked; unused for text", least=0, most=100
+    )
+    frame_stretch: float = _key(0.0, "largest change of pace, as a share; unused for text", least=0, most=0.9)
+
+
+@dataclass(frozen=True)
+class AdversarialKeys:
+    """[adversarial]: training against the worst small change of each input."""
+
+    method: str = _key("none", "how the change is found", choices=("none", "fgm", "pgd", "virtual", "word"))
+    size: float = _key(
+        0.2, "L2 norm of a row's change, in root-mean-square norms of its steps; words changed by `word`", least=0
+    )
+    steps: int = _key(3, "gradient steps of pgd", least=1, most=100)
+    weight: float = _key(1.0, "of the changed rows' loss beside the clean rows'", least=0, most=1e6)
 
 
 @dataclass(frozen=True)
@@ -107,7 +179,10 @@ class Recipe:
     data: DataKeys = field(default_factory=DataKeys)
     tokenizer: TokenizerKeys = field(default_factory=TokenizerKeys)
     model: ModelKeys = field(default_factory=ModelKeys)
+    pretrain: PretrainKeys = field(default_factory=PretrainKeys)
     train: TrainKeys = field(default_factory=TrainKeys)
+    augment: AugmentKeys = field(default_factory=AugmentKeys)
+    adversarial: AdversarialKeys = field(default_factory=AdversarialKeys)
     publish: PublishKeys = field(default_factory=PublishKeys)
 
 
@@ -133,6 +208,7 @@ def load(name: str | None = None, settings: tuple[str, ...] = ()) -> Recipe:
         if isinstance(entry, dict):
             entry[key] = _toml_value(text.strip())
     recipe = _build(values, problems)
+    problems += _conflicts(recipe)
     if problems:
         raise UsageError(f"{name or 'recipe'}: {len(problems)} bad key(s):\n  " + "\n  ".join(problems))
     return recipe
@@ -160,7 +236,7 @@ def table() -> list[tuple[str, str, str]]:
     rows = []
     for section in dataclasses.fields(Recipe):
         for key in dataclasses.fields(_SECTIONS[section.name]):
-            choices = " · ".join(key.metadata["choices"])
+            choices = " · ".join(map(str, key.metadata["choices"]))
             text = ": ".join(part for part in (key.metadata["text"], choices) if part)
             rows.append((f"{section.name}.{key.name}", _toml_text(key.default), text))
     return rows
@@ -202,6 +278,23 @@ def _build(values: dict[str, Any], problems: list[str]) -> Recipe:
     return Recipe(**sections)
 
 
+def _conflicts(recipe: Recipe) -> list[str]:
+    """Return what is wrong with keys that are right one by one."""
+    model, pretrain, train = recipe.model, recipe.pretrain, recipe.train
+    wrong = {
+        "train.swa_from: wanted 0 beside train.ema_decay: choose one mean of the weights": (
+            train.swa_from and train.ema_decay
+        ),
+        "train.nesterov: wanted train.optimizer=sgd and a train.momentum above 0": (
+            train.nesterov and not (train.optimizer == "sgd" and train.momentum)
+        ),
+        "pretrain.texts: wanted model.convolution=0: it would show a step the word that is to be predicted": (
+            pretrain.texts and model.convolution
+        ),
+    }
+    return [problem for problem, is_wrong in wrong.items() if is_wrong]
+
+
 def _build_section(section: str, content: dict[str, Any], problems: list[str]) -> Any:
     kind = _SECTIONS[section]
     keys = {key.name: key for key in dataclasses.fields(kind)}
@@ -224,7 +317,7 @@ def _problem(key: Any, value: Any) -> str:
     if not (is_number if wanted is float else type(value) is wanted):
         return f"wanted {_WORDS[wanted]}, got {value!r}"
     if key.metadata["choices"] and value not in key.metadata["choices"]:
-        return f"wanted one of {', '.join(key.metadata['choices'])}, got {value!r}"
+        return f"wanted one of {', '.join(map(str, key.metadata['choices']))}, got {value!r}"
     least, most = key.metadata["least"], key.metadata["most"]
     if is_number and least is not None and not value >= least:
         return f"wanted at least {least}, got {value!r}"

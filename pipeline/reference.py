@@ -51,7 +51,9 @@ class Reference:
         for name in ("recipe.toml", "weights.safetensors"):
             run.require(name)
         if not info["hashes"]:
-            raise RunError(f"{run.path}: training was cut off before it ended. Train again.")
+            raise RunError(
+                f"{run.path}: training was cut off before it ended. Go on with `pipeline train --resume {run.path}`."
+            )
         for name, digest in info["hashes"].items():
             if sha256_of(run.require(name)) != digest:
                 raise RunError(f"{run / name}: changed since `pipeline train` wrote it. Restore it, or train again.")
@@ -68,19 +70,24 @@ class Reference:
         return cls(run, keys, signature, model, tokenizer, vocabulary)
 
     def dataset(self, path: Path | None = None) -> Dataset:
-        """Open the data set the run was trained on, from where it was or from another place.
-
-        Raises:
-            DataError: it is gone, or it is another data set: a split's hash differs.
-        """
-        known = Path(self.run.info["dataset"])
-        if path is None and not known.exists():
-            raise DataError(f"{known}: gone; {self.run.path} was trained on it. Say where it is now with --data DIR.")
-        dataset = Dataset(path or known)
-        if dataset.hashes != self.run.info["dataset_hashes"]:
-            raise DataError(f"{dataset.path}: not the data that {self.run.path} was trained on: the hashes differ.")
-        return dataset
+        """Open the data set the run was trained on; see `dataset_of`."""
+        return dataset_of(self.run, path)
 
     def probabilities(self, sequences: Sequences, batch_size: int = SCORING_BATCH) -> np.ndarray:
         """Return (N, C) float32 probabilities in the order of the sequences."""
         return torch.softmax(logits_of(self.model, sequences, batch_size), 1).numpy()
+
+
+def dataset_of(run: RunDirectory, path: Path | None = None) -> Dataset:
+    """Open the data set a run was trained on, from where it was or from another place.
+
+    Raises:
+        DataError: it is gone, or it is another data set: a split's hash differs.
+    """
+    known = Path(run.info["dataset"])
+    if path is None and not known.exists():
+        raise DataError(f"{known}: gone; {run.path} was trained on it. Say where it is now with --data DIR.")
+    dataset = Dataset(path or known)
+    if dataset.hashes != run.info["dataset_hashes"]:
+        raise DataError(f"{dataset.path}: not the data that {run.path} was trained on: the hashes differ.")
+    return dataset

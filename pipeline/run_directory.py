@@ -9,6 +9,7 @@
         weights.safetensors   the weights of the best epoch
         metrics.jsonl         one line per epoch
         evaluation.json       `pipeline evaluate`
+        attack.json           `pipeline attack`
         model.onnx            `pipeline export`
         signature.json        `pipeline export`
         parity.json           `pipeline verify`
@@ -30,6 +31,7 @@ MADE_BY = {
     "weights.safetensors": "train",
     "metrics.jsonl": "train",
     "evaluation.json": "evaluate",
+    "attack.json": "attack",
     "model.onnx": "export",
     "signature.json": "export",
     "parity.json": "verify",

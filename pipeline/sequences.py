@@ -1,6 +1,6 @@
 """Sequences of different lengths, stored end to end, and the batches that training and scoring take from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,10 @@ class Sequences:
         """(N,) int64."""
         return np.diff(self.offsets)
 
+    def take(self, indices: np.ndarray) -> "Sequences":
+        """Return some of the sequences, in the order asked for."""
+        return Sequences.join([self.values[self.offsets[index] : self.offsets[index + 1]] for index in indices])
+
     def padded(self, indices: np.ndarray, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return some sequences as one batch, right-padded with zeros to the longest of them or to ``width``.
 
@@ -48,18 +52,40 @@ class Sequences:
 
 
 def length_batches(
-    lengths: np.ndarray, batch_size: int, generator: np.random.Generator | None = None
-) -> Iterator[np.ndarray]:
-    """Yield the indices of every sequence once, in batches of similar length.
+    lengths: np.ndarray, batch_size: int, generator: np.random.Generator | None = None, batch_tokens: int = 0
+) -> list[np.ndarray]:
+    """Return the indices of every sequence once, in batches of similar length.
 
     With a generator, sequences of nearly equal length are mixed anew and the batches come in random order (training);
     without one, the longest come first (scoring), so that memory runs out at once or not at all.
+
+    Args:
+        lengths: (N,) of the sequences.
+        batch_size: sequences in a batch, at most.
+        generator: of the random order.
+        batch_tokens: rows × longest of a batch, at most; a sequence that is longer alone is a batch of its own. 0: no
+            limit.
     """
     if generator is None:
         order = np.argsort(-lengths, kind="stable")
-        starts = np.arange(0, len(order), batch_size)
     else:
         order = np.argsort(lengths * generator.uniform(0.9, 1.1, len(lengths)), kind="stable")
-        starts = generator.permutation(np.arange(0, len(order), batch_size))
-    for start in starts:
-        yield order[start : start + batch_size]
+    starts = _starts(lengths[order], batch_size, batch_tokens)
+    batches = [order[start:end] for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
+    if generator is not None:
+        generator.shuffle(batches)
+    return batches
+
+
+def _starts(lengths: np.ndarray, batch_size: int, batch_tokens: int) -> list[int]:
+    """Return where each batch of consecutive sequences begins."""
+    if not batch_tokens:
+        return list(range(0, len(lengths), batch_size))
+    starts, longest = [0], 0
+    for number, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        rows = number - starts[-1]
+        if rows and (rows == batch_size or (rows + 1) * longest > batch_tokens):
+            starts.append(number)
+            longest = length
+    return starts

@@ -18,7 +18,13 @@ from pipeline.train import train
 from pipeline.verify import verify
 
 QUICK_TEXT = ("tokenizer.max_tokens=32", "model.embedding_size=16", "model.hidden_size=16", "train.epochs=3")
-QUICK_FEATURES = ("model.hidden_size=16", "train.epochs=12", "train.batch_size=16", "train.learning_rate=0.01")
+QUICK_FEATURES = (
+    "model.hidden_size=16",
+    "model.dropout=0.1",
+    "train.epochs=12",
+    "train.batch_size=16",
+    "train.learning_rate=0.01",
+)
 SUBJECTS = ("the film", "this book", "her song", "my dinner", "that phone", "l'été", "电影", "the plot")
 PRAISE = ("is lovely", "was a delight", "is great!", "made me happy", "很好", "works wonderfully", "is superb :)")
 BLAME = ("is awful", "was a bore", "is bad...", "made me sad", "不好", "never works", "is dreadful :(")

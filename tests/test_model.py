@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.model import LSTMClassifier, Shape
-from pipeline.model.lstm import LSTMLayer
+from pipeline.model.recurrent import RecurrentLayer
 from pipeline.model.scoring import logits_of
 from pipeline.recipe import POOLINGS, ModelKeys
 from pipeline.sequences import Sequences
@@ -20,9 +20,31 @@ VARIANTS = [
         for pooling, both in itertools.product(POOLINGS, (True, False))
     ),
     pytest.param(replace(SMALL, layers=2), id="2 layers"),
+    pytest.param(replace(SMALL, layers=3), id="3 layers"),
     pytest.param(replace(SMALL, layers=4, residual=True), id="4 layers, residual"),
-    pytest.param(replace(SMALL, layers=2, layer_norm=True), id="2 layers, normalised"),
-    pytest.param(replace(SMALL, layers=3, layer_norm=True, residual=True, pooling="max+attention"), id="all of it"),
+    pytest.param(replace(SMALL, layers=2, norm="layer"), id="2 layers, layer norm"),
+    pytest.param(replace(SMALL, layers=2, norm="batch"), id="2 layers, batch norm"),
+    pytest.param(replace(SMALL, convolution=3), id="convolution"),
+    pytest.param(replace(SMALL, cell="gru", layers=2), id="GRU"),
+    pytest.param(replace(SMALL, cell="gru", bidirectional=False), id="GRU, one way"),
+    pytest.param(replace(SMALL, dropout=0.2, locked_dropout=True), id="locked dropout"),
+    pytest.param(replace(SMALL, embedding_dropout=0.2), id="embedding dropout"),
+    pytest.param(replace(SMALL, weight_dropout=0.2), id="weight dropout"),
+    pytest.param(
+        replace(
+            SMALL,
+            layers=3,
+            norm="batch",
+            residual=True,
+            pooling="max+attention",
+            convolution=5,
+            dropout=0.1,
+            locked_dropout=True,
+            embedding_dropout=0.1,
+            weight_dropout=0.1,
+        ),
+        id="all of it",
+    ),
 ]
 
 
@@ -75,7 +97,7 @@ def test_one_batch_can_be_learned_by_heart(keys: ModelKeys) -> None:
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_the_layer_equals_pytorch_on_packed_sequences(bidirectional: bool) -> None:
     torch.manual_seed(0)
-    layer = LSTMLayer(5, 4, bidirectional=bidirectional)
+    layer = RecurrentLayer(5, 4, bidirectional=bidirectional)
     packed_lstm = nn.LSTM(5, 4, batch_first=True, bidirectional=bidirectional)
     for suffix, direction in zip(("", "_reverse"), layer.directions, strict=False):
         for name, value in direction.named_parameters():
@@ -88,7 +110,7 @@ def test_the_layer_equals_pytorch_on_packed_sequences(bidirectional: bool) -> No
 
 
 def test_recurrent_weights_are_orthogonal_and_forget_gates_open_at_the_start() -> None:
-    (direction,) = LSTMLayer(5, 4, bidirectional=False).directions
+    (direction,) = RecurrentLayer(5, 4, bidirectional=False).directions
     for gate in direction.weight_hh_l0.detach().chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(4), atol=1e-6, rtol=0)
     bias = direction.bias_ih_l0.detach() + direction.bias_hh_l0.detach()

@@ -14,7 +14,7 @@ from pipeline.evaluate import evaluate
 from pipeline.files import sha256_of
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
-from pipeline.train import Epoch, Step, train
+from pipeline.train import Choices, Epoch, Step, train
 from tests.conftest import QUICK_FEATURES, QUICK_TEXT
 
 
@@ -49,7 +49,7 @@ def test_every_optimizer_learns(optimizer: str, text_data: Path, tmp_path: Path)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(text_data: Path, tmp_path: Path) -> None:
     def weights(seed: int) -> str:
         keys = recipe.load(None, (*QUICK_TEXT, f"train.seed={seed}", "train.epochs=1"))
-        return sha256_of(train(text_data, keys, tmp_path, is_deterministic=True) / "weights.safetensors")
+        return sha256_of(train(text_data, keys, tmp_path, Choices(is_deterministic=True)) / "weights.safetensors")
 
     assert weights(1) == weights(1) != weights(2)
     assert not torch.are_deterministic_algorithms_enabled()
@@ -60,8 +60,9 @@ def test_the_weights_of_the_best_epoch_are_kept_and_patience_ends_training(
     ema_decay: float, text_data: Path, tmp_path: Path
 ) -> None:
     settings = (*QUICK_TEXT, "train.epochs=60", "train.learning_rate=0.05", f"train.ema_decay={ema_decay}")
+    settings += ("train.calibrate=false",)
     events: list[Step | Epoch] = []
-    run = train(text_data, recipe.load(None, settings), tmp_path, progress=events.append)
+    run = train(text_data, recipe.load(None, settings), tmp_path, Choices(progress=events.append))
     epochs = [event for event in events if isinstance(event, Epoch)]
     best = min(epochs, key=lambda epoch: epoch.validation_loss)
     assert len(epochs) == best.epoch + 2 < 60
@@ -73,7 +74,7 @@ def test_an_interrupt_leaves_a_usable_run(text_data: Path, tmp_path: Path) -> No
         if isinstance(event, Step) and event.epoch == 2:
             raise KeyboardInterrupt
 
-    run = train(text_data, recipe.load(None, QUICK_TEXT), tmp_path, progress=interrupt)
+    run = train(text_data, recipe.load(None, QUICK_TEXT), tmp_path, Choices(progress=interrupt))
     assert run.info["interrupted"] is True
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
     assert evaluate(run)["test"]["rows"] > 0
@@ -83,7 +84,7 @@ def test_an_interrupt_in_the_first_epoch_leaves_a_usable_run_too(text_data: Path
     def interrupt(event: Step | Epoch) -> None:
         raise KeyboardInterrupt
 
-    run = train(text_data, recipe.load(None, QUICK_TEXT), tmp_path, progress=interrupt)
+    run = train(text_data, recipe.load(None, QUICK_TEXT), tmp_path, Choices(progress=interrupt))
     assert evaluate(run)["test"]["rows"] > 0
 
 
@@ -122,8 +123,8 @@ def test_feature_sequences_share_every_stage(feature_data: Path, verified_featur
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_a_saved_run_answers_as_the_model_that_was_validated(ema_decay: float, text_data: Path, tmp_path: Path) -> None:
     events: list[Step | Epoch] = []
-    settings = (*QUICK_TEXT, f"train.ema_decay={ema_decay}")
-    run = train(text_data, recipe.load(None, settings), tmp_path, progress=events.append)
+    settings = (*QUICK_TEXT, f"train.ema_decay={ema_decay}", "train.calibrate=false")
+    run = train(text_data, recipe.load(None, settings), tmp_path, Choices(progress=events.append))
     best = [event for event in events if isinstance(event, Epoch) and event.weights is not None][-1]
     assert best.weights is not None
     saved = Reference.load(run).model.state_dict()
@@ -134,7 +135,7 @@ def test_word_dropout_changes_training_and_leaves_frames_alone(
     text_data: Path, feature_data: Path, tmp_path: Path
 ) -> None:
     def loss(data: Path, quick: tuple[str, ...], share: float) -> float:
-        settings = (*quick, "train.epochs=1", f"train.word_dropout={share}")
+        settings = (*quick, "train.epochs=1", f"augment.word_dropout={share}")
         run = train(data, recipe.load(None, settings), tmp_path)
         return json.loads((run / "metrics.jsonl").read_text())["train_loss"]
 

@@ -14,7 +14,20 @@ import click
 from pipeline import __version__
 from pipeline.errors import PipelineError
 
-COMMANDS = ("data", "train", "evaluate", "export", "verify", "publish", "serve", "predict", "report", "run", "doctor")
+COMMANDS = (
+    "data",
+    "train",
+    "evaluate",
+    "attack",
+    "export",
+    "verify",
+    "publish",
+    "serve",
+    "predict",
+    "report",
+    "run",
+    "doctor",
+)
 
 
 class Stages(click.Group):

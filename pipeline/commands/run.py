@@ -34,12 +34,15 @@ def command(
     from pipeline.publish import publish
     from pipeline.recipe import load
     from pipeline.report import write_report
+    from pipeline.train import Choices
     from pipeline.verify import verify
 
     keys = load(recipe, settings)
-    run = train_with_progress(keys, data, runs, device=device)
+    run = train_with_progress(keys, data, runs, Choices(device=device))
     if run.info["interrupted"]:
-        raise PipelineError(f"interrupted; the best weights so far are in {run.path}. Go on with `pipeline evaluate`.")
+        raise PipelineError(
+            f"interrupted; the best weights so far are in {run.path}. Go on with `pipeline train --resume {run.path}`."
+        )
     click.echo(table(evaluate(run)), err=True)
     export(run)
     report = verify(run, progress=lambda check: click.echo(line(check), err=True))

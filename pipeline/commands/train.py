@@ -1,15 +1,21 @@
 """`pipeline train`: parse options, show progress."""
 
+import dataclasses
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
     from pipeline.run_directory import RunDirectory
+    from pipeline.train import Choices, Epoch, Step
 
 
 @click.command("train", short_help="Train a classifier: a recipe and data in, a run directory out.")
@@ -19,32 +25,72 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a recipe key: train.batch_size=32.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
 @click.option("--deterministic", is_flag=True, help="The same bits each time on the same machine; slower on a GPU.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was cut off.")
+@click.option("--checkpoint-seconds", type=click.FloatRange(min=0), default=60.0, help="Longest time to lose.")
 def command(
-    recipe: str | None, data: Path | None, runs: Path, settings: tuple[str, ...], device: str, deterministic: bool
+    recipe: str | None,
+    data: Path | None,
+    runs: Path,
+    settings: tuple[str, ...],
+    device: str,
+    deterministic: bool,
+    resume: Path | None,
+    checkpoint_seconds: float,
 ) -> None:
     """Train a classifier on a prepared data set and print the new run directory.
 
     RECIPE is a TOML file, the name of a recipe in the package, or left out for the defaults. Ctrl-C and SIGTERM keep
-    the best weights so far: the run they leave is usable, and the exit code is 1.
+    the best weights so far: the run they leave is usable, the exit code is 1, and --resume goes on with it, as it does
+    after a crash. `torchrun --nproc-per-node N -m pipeline train ...` trains in N processes, each with its GPU if there
+    are any.
 
     \b
     pipeline train sentiment
     pipeline train --data data/reviews --set train.epochs=3
+    pipeline train --resume runs/reviews-001
     """
-    from pipeline.recipe import load
+    from pipeline.train import Choices
 
-    keys = load(recipe, settings)
-    run = train_with_progress(keys, data, runs, device=device, is_deterministic=deterministic)
+    choices = Choices(device=device, is_deterministic=deterministic, checkpoint_seconds=checkpoint_seconds)
+    if resume is not None:
+        if recipe or settings:
+            raise UsageError("--resume: goes on with the run's own recipe. Leave out RECIPE and --set.")
+        run = resume_with_progress(resume, data, choices)
+    else:
+        from pipeline.recipe import load
+
+        run = train_with_progress(load(recipe, settings), data, runs, choices)
+    if os.environ.get("RANK", "0") != "0":
+        return
     click.echo(run.path)
     if run.info["interrupted"]:
-        click.echo(f"pipeline: interrupted; the best weights so far are in {run.path}.", err=True)
+        click.echo(
+            f"pipeline: interrupted; the best weights so far are in {run.path}. Go on with --resume {run.path}.",
+            err=True,
+        )
         raise SystemExit(1)
 
 
-def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, **choices: Any) -> "RunDirectory":
+def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, choices: "Choices") -> "RunDirectory":
     """Train with a progress bar on a terminal and a line for each epoch; return the run."""
     from pipeline.data.resolve import resolve
-    from pipeline.train import Epoch, Step, train
+    from pipeline.train import train
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what `timeout` and Kubernetes send ends as Ctrl-C does
+    return train(resolve(data, keys.data.source), keys, runs, dataclasses.replace(choices, progress=_progress()))
+
+
+def resume_with_progress(path: Path, data: Path | None, choices: "Choices") -> "RunDirectory":
+    """Go on with a run, as `train_with_progress` does with a new one."""
+    from pipeline.run_directory import RunDirectory
+    from pipeline.train import resume
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return resume(RunDirectory.open(path), dataclasses.replace(choices, progress=_progress()), data)
+
+
+def _progress() -> "Callable[[Step | Epoch], None]":
+    from pipeline.train import Epoch, Step
 
     bar = None
 
@@ -67,5 +113,4 @@ def train_with_progress(keys: "Recipe", data: Path | None, runs: Path, **choices
             err=True,
         )
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what `timeout` and Kubernetes send ends as Ctrl-C does
-    return train(resolve(data, keys.data.source), keys, runs, progress=show, **choices)
+    return show

@@ -64,7 +64,7 @@ def classifier_graph(model: LSTMClassifier, input_name: str) -> onnx.ModelProto:
         inputs, outputs = torch.ones(2, T, dtype=torch.int64), ["probabilities"]
     else:
         exportable = _FeatureClassifier(model)
-        inputs, outputs = torch.zeros(2, T, model.lstm_layers[0].input_size), ["probabilities", "valid"]
+        inputs, outputs = torch.zeros(2, T, model.recurrent_layers[0].input_size), ["probabilities", "valid"]
     lengths = torch.tensor([[T], [T - 1]])
     with _quiet():
         program = torch.onnx.export(

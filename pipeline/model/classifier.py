@@ -1,6 +1,6 @@
-"""The classifier: embedding or standardised frames → (bi)LSTM layers → pooling over valid steps → linear.
+"""The classifier: embedding or standardised frames → convolution → (bi)LSTM layers → pooling over valid steps → linear.
 
-Legend: B rows in a batch, T steps, F numbers in a frame, H units of the LSTM, C classes.
+Legend: B rows in a batch, T steps, F numbers in a step, H units of a layer, D directions, C classes.
 """
 
 import copy
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from pipeline.model.lstm import LSTMLayer, OnnxLSTM
+from pipeline.model.inputs import Convolution, FrameStandardisation, TokenEmbedding
+from pipeline.model.normalisation import make_norm
+from pipeline.model.pooling import Pooling
+from pipeline.model.recurrent import OnnxRecurrentLayer, RecurrentLayer
 from pipeline.recipe import ModelKeys
-
-LARGEST = 1e6  # standard deviations; the gates saturate long before, and products of larger numbers overflow
 
 
 @dataclass(frozen=True)
@@ -40,114 +42,77 @@ class LSTMClassifier(nn.Module):
 
     def __init__(self, keys: ModelKeys, shape: Shape) -> None:
         super().__init__()
-        self.embedding: nn.Embedding | FrameStandardisation
+        self.embedding: TokenEmbedding | FrameStandardisation
         if shape.vocabulary_size is not None:
-            self.embedding, size = _token_embedding(shape.vocabulary_size, keys.embedding_size), keys.embedding_size
+            size = keys.embedding_size
+            self.embedding = TokenEmbedding(shape.vocabulary_size, size, keys.embedding_dropout)
         elif shape.feature_size is not None:
-            self.embedding, size = FrameStandardisation(shape.feature_size), shape.feature_size
+            size = shape.feature_size
+            self.embedding = FrameStandardisation(size)
         else:
             raise ValueError("a model reads tokens or features: one of the two sizes must be given")
+        self.convolution = Convolution(size, keys.convolution) if keys.convolution else None
         width = keys.hidden_size * (2 if keys.bidirectional else 1)
         self.layers = nn.ModuleList(
-            LSTMLayer(size if number == 0 else width, keys.hidden_size, bidirectional=keys.bidirectional)
+            RecurrentLayer(
+                size if number == 0 else width,
+                keys.hidden_size,
+                bidirectional=keys.bidirectional,
+                cell=keys.cell,
+                weight_dropout=keys.weight_dropout,
+            )
             for number in range(keys.layers)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if keys.layer_norm else nn.Identity() for _ in self.layers)
+        self.norms = nn.ModuleList(make_norm(keys.norm, width) for _ in self.layers)
         self.is_residual = keys.residual
+        self.dropout = keys.dropout
+        self.is_dropout_locked = keys.locked_dropout
         self.pool = Pooling(keys.pooling, keys.hidden_size, width)
-        self.dropout = nn.Dropout(keys.dropout)
         self.head = nn.Linear(self.pool.width, shape.classes)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     @property
-    def lstm_layers(self) -> list[LSTMLayer]:
+    def recurrent_layers(self) -> list[RecurrentLayer]:
         """The layers, typed."""
-        return [layer for layer in self.layers if isinstance(layer, LSTMLayer)]
+        return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return logits; see the class for shapes."""
-        steps = self.embedding(inputs)  # (B, T, F)
-        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            outputs = norm(layer(self.dropout(steps), lengths))  # (B, T, D·H)
+        return self.forward_steps(self.embedding(inputs), lengths)
+
+    def forward_steps(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits, (B, C), of embedded steps, (B, T, F): where adversarial training moves its inputs."""
+        pooled = self.pool(self.states(steps, lengths), lengths, _is_valid(steps, lengths))
+        return self.head(functional.dropout(pooled, self.dropout, self.training))  # type: ignore[no-any-return]
+
+    def states(self, steps: Tensor, lengths: Tensor, layers: int | None = None) -> Tensor:
+        """Return what the first layers (all of them by default) make of embedded steps: (B, T, F) → (B, T, D·H)."""
+        is_valid = _is_valid(steps, lengths)
+        if self.convolution is not None:
+            steps = self.convolution(steps, is_valid)
+        for number, (layer, norm) in enumerate(zip(self.layers[:layers], self.norms[:layers], strict=True)):
+            outputs = norm(layer(self._drop(steps), lengths), is_valid)
             steps = steps + outputs if self.is_residual and number else outputs
-        return self.head(self.dropout(self.pool(steps, lengths)))  # type: ignore[no-any-return]  # (B, C)
+        return steps
+
+    def _drop(self, steps: Tensor) -> Tensor:
+        """Drop values in training: each on its own, or the same ones at every step of a row.
+
+        Source, of the locked form: Gal and Ghahramani 2016.
+        """
+        if not (self.is_dropout_locked and self.training):
+            return functional.dropout(steps, self.dropout, self.training)
+        return steps * functional.dropout(torch.ones_like(steps[:, :1]), self.dropout)
 
 
 def with_onnx_layers(model: LSTMClassifier) -> LSTMClassifier:
-    """Return a copy in evaluation mode whose layers are `OnnxLSTM`: the form that is exported."""
+    """Return a copy in evaluation mode whose layers are `OnnxRecurrentLayer`: the form that is exported."""
     exportable = copy.deepcopy(model).eval()
-    exportable.layers = nn.ModuleList(OnnxLSTM(layer) for layer in model.lstm_layers)
+    exportable.layers = nn.ModuleList(OnnxRecurrentLayer(layer) for layer in model.recurrent_layers)
     return exportable
 
 
-def _token_embedding(vocabulary_size: int, embedding_size: int) -> nn.Embedding:
-    """Token ids to vectors; id 0, padding and the one step of an empty text, is the zero vector and stays it."""
-    embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
-    nn.init.normal_(embedding.weight[1:].data, std=0.1)
-    return embedding
-
-
-class FrameStandardisation(nn.Module):
-    """Frames to zero mean and unit variance, as measured on the training split."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, feature_size: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(feature_size))
-        self.register_buffer("scale", torch.ones(feature_size))
-
-    def fit(self, frames: Tensor) -> None:
-        """Measure mean and scale on all frames, (S, F), of the training split; a constant feature keeps scale 1."""
-        mean, deviation = frames.double().mean(0), frames.double().std(0, correction=0)
-        self.mean.copy_(mean)
-        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T, F) → (B, T, F), finite whatever comes in: a number that is not counts as the mean."""
-        standardised = torch.where(features.isfinite(), (features - self.mean) * self.scale, 0.0)
-        return standardised.clamp(-LARGEST, LARGEST)
-
-
-class Pooling(nn.Module):
-    """Steps to one vector, by length and never by position from the end; several kinds are concatenated.
-
-    Shapes:
-        steps: (B, T, D·H), lengths: (B,) → (B, K·D·H), K kinds.
-
-    Source: attention: Yang et al. 2016, Hierarchical Attention Networks, equations 5–7.
-    """
-
-    def __init__(self, kinds: str, hidden_size: int, width: int) -> None:
-        super().__init__()
-        self.kinds = kinds.split("+")
-        self.hidden_size = hidden_size
-        self.width = width * len(self.kinds)
-        if "attention" in self.kinds:
-            self.key = nn.Linear(width, width)
-            self.query = nn.Linear(width, 1, bias=False)
-
-    def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
-        """Pool; see the class for shapes. Where, not multiplication: past a row's length there may be NaN."""
-        is_valid = (torch.arange(steps.shape[1], device=steps.device) < lengths[:, None])[:, :, None]  # (B, T, 1)
-        pooled = {
-            "max": lambda: torch.where(is_valid, steps, -torch.inf).amax(1),
-            "mean": lambda: torch.where(is_valid, steps, 0.0).sum(1) / lengths[:, None],
-            "last": lambda: self._last(steps, lengths),
-            "attention": lambda: self._attention(torch.where(is_valid, steps, 0.0), is_valid),
-        }
-        return torch.cat([pooled[kind]() for kind in self.kinds], dim=1)
-
-    def _last(self, steps: Tensor, lengths: Tensor) -> Tensor:
-        """Take each direction's final state: forward at the last valid step, backward at the first."""
-        H = self.hidden_size
-        index = (lengths - 1)[:, None, None].expand(-1, 1, H)
-        forward = steps[:, :, :H].gather(1, index)[:, 0]  # (B, H)
-        return torch.cat([forward, steps[:, 0, H:]], dim=1)
-
-    def _attention(self, steps: Tensor, is_valid: Tensor) -> Tensor:
-        """Weigh the valid steps by how well they answer one learned query."""
-        scores = torch.where(is_valid, self.query(torch.tanh(self.key(steps))), -torch.inf)  # (B, T, 1)
-        return (torch.softmax(scores, dim=1) * steps).sum(1)
+def _is_valid(steps: Tensor, lengths: Tensor) -> Tensor:
+    """Tell which steps are no padding: (B, T, 1) bool."""
+    return (torch.arange(steps.shape[1], device=steps.device) < lengths[:, None])[:, :, None]

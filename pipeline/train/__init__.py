@@ -1,6 +1,6 @@
 """The train stage: a recipe and data in, a run directory out."""
 
 from pipeline.train.loop import Epoch, Step
-from pipeline.train.stage import train
+from pipeline.train.stage import Choices, resume, train
 
-__all__ = ["Epoch", "Step", "train"]
+__all__ = ["Choices", "Epoch", "Step", "resume", "train"]

@@ -4,65 +4,110 @@ import contextlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline import __version__, recipe
 from pipeline.dataset import Dataset
-from pipeline.encoding import encode
 from pipeline.errors import UsageError
-from pipeline.files import sha256_of, write_bytes, write_json, write_text
-from pipeline.model import LSTMClassifier, Shape, save_weights
-from pipeline.model.classifier import FrameStandardisation
+from pipeline.files import remove_leftovers, sha256_of, write_json, write_text
+from pipeline.model import save_weights
 from pipeline.recipe import Recipe
+from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
-from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
-from pipeline.train.loop import Epoch, Examples, Step, train_epochs
+from pipeline.train.calibrate import calibrate
+from pipeline.train.loop import Epoch, Step, Training, train_epochs
+from pipeline.train.prepare import Prepared, check_recipe, prepare
+from pipeline.train.processes import Processes, joined
+from pipeline.train.state import State
 
 Progress = Callable[[Step | Epoch], None]
 
+CHECKPOINT = "checkpoint.safetensors"
+_OWN_FILES = ("recipe.toml", "tokenizer.onnx", "weights.safetensors")
 
-def train(
-    data: Path,
-    keys: Recipe,
-    runs: Path,
-    *,
-    device: str = "cpu",
-    is_deterministic: bool = False,
-    progress: Progress = lambda _: None,
-) -> RunDirectory:
+
+@dataclass(frozen=True)
+class Choices:
+    """How to train, which changes nothing of what is trained.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        is_deterministic: use only operations that give the same bits each time on the same machine.
+        checkpoint_seconds: a checkpoint is written after each epoch, and within one when the last is older than this.
+        progress: called with every step and every epoch, in the first process.
+    """
+
+    device: str = "cpu"
+    is_deterministic: bool = False
+    checkpoint_seconds: float = 60.0
+    progress: Progress = lambda _: None
+
+
+def train(data: Path, keys: Recipe, runs: Path, choices: Choices | None = None) -> RunDirectory:
     """Train a classifier and leave everything that later stages need in a new run directory.
 
     Every best epoch's weights are written as soon as they are known. An interrupt (Ctrl-C) keeps them: ``run.json``
-    then says ``interrupted`` and the run is as usable as a finished one.
+    then says ``interrupted`` and the run is as usable as a finished one; `resume` goes on with it.
 
     Args:
         data: a prepared data set.
         keys: the recipe.
         runs: the folder that holds the runs; the new one is named after the model.
-        device: ``cpu`` or ``cuda``.
-        is_deterministic: use only operations that give the same bits each time on the same machine.
-        progress: called with every step and every epoch.
+        choices: how to train.
 
     Raises:
         DataError: the data set is damaged, or nothing can be learned from it.
-        UsageError: the device is not there.
-        PipelineError: training diverged, or the run directory cannot be written.
+        UsageError: the device is not there, or the recipe does not fit the data.
+        PipelineError: training diverged, the run directory cannot be written, or another process is gone.
     """
-    _check_device(device)
+    choices = choices or Choices()
+    _check_device(choices.device)
     dataset = Dataset(data)
-    run = RunDirectory.create(runs, model_name(keys, data))
-    with _determinism(is_enabled=is_deterministic):
-        _fill(run, dataset, keys, device, is_deterministic, progress)
+    check_recipe(keys, dataset)
+    with joined(choices.device) as processes:
+        path = str(RunDirectory.create(runs, model_name(keys, data)).path) if processes.is_first else ""
+        run = RunDirectory(Path(processes.share_text(path)))
+        if processes.is_first:
+            write_text(run / "recipe.toml", recipe.dumps(keys))
+            write_json(run / "run.json", _describe(dataset, keys, choices))
+        _fill(run, dataset, keys, choices, processes)
     return run
 
 
-_OWN_FILES = ("recipe.toml", "tokenizer.onnx", "weights.safetensors")
+def resume(run: RunDirectory, choices: Choices | None = None, data: Path | None = None) -> RunDirectory:
+    """Go on with a run whose training was cut off, from its last checkpoint, or from the start if it has none.
+
+    On the CPU the weights it ends with are, bit for bit, those that training would have ended with.
+
+    Args:
+        run: what `train` left.
+        choices: how to train.
+        data: the data set, where it is no longer in the place it was.
+
+    Raises:
+        UsageError: the run is finished.
+        DataError: the data set is gone, or is another one.
+        RunError: a file of the run is damaged.
+        PipelineError: as `train`.
+    """
+    choices = choices or Choices()
+    _check_device(choices.device)
+    info = run.info
+    if info["hashes"] and not info["interrupted"]:
+        raise UsageError(f"{run.path}: training is finished; there is nothing to resume.")
+    dataset = dataset_of(run, data)
+    write_json(run / "run.json", {**info, "hashes": {}, "interrupted": False})
+    remove_leftovers(run.path)
+    with joined(choices.device) as processes:
+        _fill(run, dataset, recipe.load(str(run.require("recipe.toml"))), choices, processes)
+    return run
 
 
 def model_name(keys: Recipe, data: Path) -> str:
@@ -70,19 +115,17 @@ def model_name(keys: Recipe, data: Path) -> str:
     return keys.publish.name or data.resolve().name
 
 
-def _fill(
-    run: RunDirectory, dataset: Dataset, keys: Recipe, device: str, is_deterministic: bool, progress: Progress
-) -> None:
-    torch.manual_seed(keys.train.seed)
-    info = _describe(dataset, keys, device, is_deterministic)
-    write_text(run / "recipe.toml", recipe.dumps(keys))
-    tokenizer, info["vocabulary_size"] = _fit_tokenizer(dataset, keys, run)
-    training, validation = (_examples(dataset, name, tokenizer) for name in ("train", "validation"))
-    model = _make_model(keys, info, training).to(device)
-    write_json(run / "run.json", info)
-    info["interrupted"] = not _train(model, training, validation, keys, run, progress)
-    info["hashes"] = {path.name: sha256_of(path) for path in sorted(run.path.iterdir()) if path.name in _OWN_FILES}
-    write_json(run / "run.json", info)
+def _fill(run: RunDirectory, dataset: Dataset, keys: Recipe, choices: Choices, processes: Processes) -> None:
+    with _determinism(is_enabled=choices.is_deterministic):
+        prepared = prepare(dataset, keys, run.path if processes.is_first else None)
+        model = prepared.model.to(_device(choices, processes))
+        training = Training(keys, prepared.training, prepared.validation, prepared.augmentation, processes)
+        state = State.fresh(model, keys.train, is_sparse=processes.size == 1)
+        if (run / CHECKPOINT).exists():
+            state.load(run / CHECKPOINT)
+        is_whole = _train(state, training, run, choices)
+        if processes.is_first:
+            _finish(run, prepared, state, is_whole=is_whole, is_calibrated=keys.train.calibrate)
 
 
 @contextlib.contextmanager
@@ -98,25 +141,48 @@ def _determinism(*, is_enabled: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _train(
-    model: LSTMClassifier, training: Examples, validation: Examples, keys: Recipe, run: RunDirectory, progress: Progress
-) -> bool:
-    """Train, recording each epoch; return False if the user interrupted it."""
-    metrics: list[str] = []
+def _train(state: State, training: Training, run: RunDirectory, choices: Choices) -> bool:
+    """Train, writing what each event brings; return False if the user interrupted it."""
+    saved = time.monotonic()
     try:
-        for event in train_epochs(model, training, validation, keys.train):
+        for event in train_epochs(state, training):
+            if not training.processes.is_first:
+                continue
             if isinstance(event, Epoch):
-                metrics.append(json.dumps(event.record, allow_nan=False) + "\n")
                 if event.weights is not None:
                     save_weights(event.weights, run / "weights.safetensors")
-                write_text(run / "metrics.jsonl", "".join(metrics))
-            progress(event)
+                write_text(run / "metrics.jsonl", _lines(state.history))
+            if isinstance(event, Epoch) or time.monotonic() - saved >= choices.checkpoint_seconds:
+                state.save(run / CHECKPOINT)
+                saved = time.monotonic()
+            choices.progress(event)
     except KeyboardInterrupt:
-        if not (run / "weights.safetensors").exists():
-            save_weights(model.state_dict(), run / "weights.safetensors")
-        write_text(run / "metrics.jsonl", "".join(metrics))
         return False
     return True
+
+
+def _finish(run: RunDirectory, prepared: Prepared, state: State, *, is_whole: bool, is_calibrated: bool) -> None:
+    """Write the weights that stay, calibrated if training came to its end, and what they are."""
+    info = {**run.info, **prepared.record, "interrupted": not is_whole}
+    if is_whole:
+        if is_calibrated:
+            info["calibration"] = calibrate(state.model, prepared.validation)
+        save_weights(state.model.state_dict(), run / "weights.safetensors")
+    elif not (run / "weights.safetensors").exists():
+        save_weights(state.model.state_dict(), run / "weights.safetensors")
+    write_text(run / "metrics.jsonl", _lines(state.history))
+    info["hashes"] = {path.name: sha256_of(path) for path in sorted(run.path.iterdir()) if path.name in _OWN_FILES}
+    write_json(run / "run.json", info)
+    if is_whole:
+        (run / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _lines(records: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+
+
+def _device(choices: Choices, processes: Processes) -> torch.device:
+    return torch.device("cuda", processes.local_rank) if choices.device == "cuda" else torch.device("cpu")
 
 
 def _check_device(device: str) -> None:
@@ -124,29 +190,7 @@ def _check_device(device: str) -> None:
         raise UsageError("--device cuda: PyTorch sees no CUDA device. Use --device cpu, or see `pipeline doctor`.")
 
 
-def _fit_tokenizer(dataset: Dataset, keys: Recipe, run: RunDirectory) -> tuple[Tokenizer | None, int | None]:
-    """Fit and write the tokenizer; return it with the number of its token ids, or nothing for features."""
-    if dataset.interface != "text":
-        return None, None
-    graph = fit(dataset.split("train").texts(), keys.tokenizer)
-    content = graph.SerializeToString(deterministic=True)
-    write_bytes(run / "tokenizer.onnx", content)
-    return Tokenizer(content), FIRST_WORD_ID + len(read_vocabulary(graph))
-
-
-def _examples(dataset: Dataset, name: Any, tokenizer: Tokenizer | None) -> Examples:
-    split = dataset.split(name)
-    return Examples(encode(split, tokenizer), split.labels)
-
-
-def _make_model(keys: Recipe, info: dict[str, Any], training: Examples) -> LSTMClassifier:
-    model = LSTMClassifier(keys.model, Shape(len(info["classes"]), info["vocabulary_size"], info["feature_size"]))
-    if isinstance(model.embedding, FrameStandardisation):
-        model.embedding.fit(torch.from_numpy(np.asarray(training.sequences.values)))
-    return model
-
-
-def _describe(dataset: Dataset, keys: Recipe, device: str, is_deterministic: bool) -> dict[str, Any]:
+def _describe(dataset: Dataset, keys: Recipe, choices: Choices) -> dict[str, Any]:
     return {
         "format": 1,
         "name": model_name(keys, dataset.path),
@@ -156,8 +200,8 @@ def _describe(dataset: Dataset, keys: Recipe, device: str, is_deterministic: boo
         "classes": list(dataset.classes),
         "feature_size": dataset.feature_size,
         "vocabulary_size": None,
-        "device": device,
-        "deterministic": is_deterministic,
+        "device": choices.device,
+        "deterministic": choices.is_deterministic,
         "interrupted": False,
         "hashes": {},
         "versions": {

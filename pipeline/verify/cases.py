@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.dataset import HELD_OUT, Dataset
-from pipeline.model.classifier import FrameStandardisation
+from pipeline.model.inputs import FrameStandardisation
 from pipeline.reference import Reference
 from pipeline.verify.engines import Row
 

@@ -38,7 +38,7 @@ def check_hashes(run: RunDirectory, signature: Signature) -> Check:
 
 
 def check_graph(run: RunDirectory, signature: Signature, reference: Reference) -> Check:
-    """Check the graph's form: contract, operators, one LSTM node a layer, the run's vocabulary, nothing outside."""
+    """Check the graph's form: contract, operators, a recurrent node each layer, the vocabulary, nothing outside."""
     try:
         onnx.checker.check_model(run / "model.onnx", full_check=True)
         model = onnx.load(run / "model.onnx", load_external_data=False)
@@ -92,9 +92,10 @@ def _problems(model: onnx.ModelProto, signature: Signature, reference: Reference
         yield f"operators of {sorted(set(opsets) - STOCK_DOMAINS)}, which stock ONNX Runtimes lack"
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer):
         yield "weights lie in another file"
-    layers = [node for node in graph.node if node.op_type == "LSTM"]
+    cell = reference.recipe.model.cell.upper()
+    layers = [node for node in graph.node if node.op_type == cell]
     if len(layers) != reference.recipe.model.layers or not all(len(n.input) > 4 and n.input[4] for n in layers):
-        yield f"wanted {reference.recipe.model.layers} LSTM node(s) with sequence_lens, found {len(layers)}"
+        yield f"wanted {reference.recipe.model.layers} {cell} node(s) with sequence_lens, found {len(layers)}"
     if reference.tokenizer and read_vocabulary(model) != reference.vocabulary:
         yield "its vocabulary is not the run's"
 

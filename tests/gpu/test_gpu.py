@@ -9,7 +9,7 @@ from pipeline import recipe
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.run_directory import RunDirectory
-from pipeline.train import train
+from pipeline.train import Choices, train
 from pipeline.verify import verify
 from tests.conftest import QUICK_FEATURES, QUICK_TEXT
 
@@ -25,7 +25,7 @@ def test_a_run_trained_on_cuda_is_verified_on_cuda_and_on_the_cpu(
 ) -> None:
     data = request.getfixturevalue(f"{kind}_data")
     settings = {"text": QUICK_TEXT, "feature": QUICK_FEATURES}[kind]
-    run = train(data, recipe.load(None, settings), tmp_path, device="cuda")
+    run = train(data, recipe.load(None, settings), tmp_path, Choices(device="cuda"))
     figures = evaluate(run)["test"]
     assert figures["accuracy"] > figures["majority_baseline"] + 0.2
     export(run)
@@ -38,7 +38,7 @@ def test_a_run_trained_on_cuda_is_verified_on_cuda_and_on_the_cpu(
 def test_cuda_and_cpu_training_start_from_the_same_weights(text_data: Path, tmp_path: Path) -> None:
     settings = (*QUICK_TEXT, "train.epochs=1", "model.dropout=0", "train.learning_rate=1e-9")
     runs: list[RunDirectory] = [
-        train(text_data, recipe.load(None, settings), tmp_path, device=device) for device in ("cpu", "cuda")
+        train(text_data, recipe.load(None, settings), tmp_path, Choices(device=device)) for device in ("cpu", "cuda")
     ]
     losses = [evaluate(run)["test"]["loss"] for run in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)

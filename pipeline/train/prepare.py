@@ -1,0 +1,116 @@
+"""From a recipe and a data set to all that training needs before its first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from pipeline.dataset import Dataset, SplitName
+from pipeline.encoding import encode
+from pipeline.errors import UsageError
+from pipeline.files import write_bytes
+from pipeline.model import LSTMClassifier, Shape
+from pipeline.model.inputs import FrameStandardisation, TokenEmbedding
+from pipeline.recipe import Recipe
+from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
+from pipeline.train.augment import Augmentation
+from pipeline.train.batches import Examples
+from pipeline.vectors import out_of_vocabulary, read_vectors
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe applied to a data set, before the first step.
+
+    Attributes:
+        model: the classifier with its initial weights.
+        training: the split to learn from.
+        validation: the split that chooses the best epoch.
+        augmentation: how the training split is varied.
+        record: what ``run.json`` says of it.
+    """
+
+    model: LSTMClassifier
+    training: Examples
+    validation: Examples
+    augmentation: Augmentation
+    record: dict[str, Any]
+
+
+def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepared:
+    """Fit the tokenizer, encode the splits, and make the model with its initial weights.
+
+    Args:
+        dataset: a prepared data set.
+        keys: the recipe; its seed decides the weights.
+        folder: where ``tokenizer.onnx`` is written, or stands already; None: nowhere.
+
+    Raises:
+        DataError: a split, or the file of word vectors, is damaged.
+        UsageError: there is no file of word vectors, or its vectors have another size.
+    """
+    torch.manual_seed(keys.train.seed)
+    split = dataset.split("train")
+    tokenizer, vocabulary = _tokenizer(split.texts(), keys, folder) if dataset.interface == "text" else (None, [])
+    training, validation = (_examples(dataset, name, tokenizer) for name in ("train", "validation"))
+    size = FIRST_WORD_ID + len(vocabulary) if tokenizer else None
+    model = LSTMClassifier(keys.model, Shape(len(dataset.classes), size, dataset.feature_size))
+    record: dict[str, Any] = {"vocabulary_size": size}
+    if isinstance(model.embedding, FrameStandardisation):
+        model.embedding.fit(torch.from_numpy(np.asarray(training.sequences.values)))
+        deviation, mean = (1 / model.embedding.scale).numpy(), model.embedding.mean.numpy()
+        return Prepared(model, training, validation, Augmentation(keys.augment, deviation=deviation, mean=mean), record)
+    if keys.model.vectors:
+        record["vectors"] = _take_vectors(model.embedding, vocabulary, keys)
+    model.embedding.weight.requires_grad_(not keys.model.freeze_embedding)
+    texts = split.texts() if keys.augment.typos else None
+    return Prepared(model, training, validation, Augmentation(keys.augment, texts, tokenizer), record)
+
+
+def check_recipe(keys: Recipe, dataset: Dataset) -> None:
+    """Refuse what needs words where there are frames."""
+    needs_words = {
+        "adversarial.method=word": keys.adversarial.method == "word",
+        "model.vectors": bool(keys.model.vectors),
+        "pretrain.texts": bool(keys.pretrain.texts),
+    }
+    for name, is_used in needs_words.items():
+        if is_used and dataset.interface != "text":
+            raise UsageError(f"{name}: is for texts, and {dataset.path} holds features. Leave it out.")
+
+
+def _tokenizer(texts: list[str], keys: Recipe, folder: Path | None) -> tuple[Tokenizer, list[str]]:
+    """Return the tokenizer, fitted unless it stands in the folder already, and its vocabulary."""
+    if folder is not None and (folder / "tokenizer.onnx").exists():
+        graph = onnx.load(folder / "tokenizer.onnx")
+    else:
+        graph = fit(texts, keys.tokenizer)
+    content = graph.SerializeToString(deterministic=True)
+    if folder is not None:
+        write_bytes(folder / "tokenizer.onnx", content)
+    return Tokenizer(content), read_vocabulary(graph)
+
+
+def _examples(dataset: Dataset, name: SplitName, tokenizer: Tokenizer | None) -> Examples:
+    split = dataset.split(name)
+    return Examples(encode(split, tokenizer), split.labels)
+
+
+def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe) -> dict[str, Any]:
+    """Give the tokens that a file knows its vectors, brought to the spread of the others'."""
+    vectors = read_vectors(Path(keys.model.vectors), vocabulary, is_lowercase=keys.tokenizer.lowercase)
+    if vectors.size != keys.model.embedding_size:
+        raise UsageError(
+            f"model.embedding_size: wanted {vectors.size}, the size of the vectors in {vectors.path}, got "
+            f"{keys.model.embedding_size}."
+        )
+    matrix = torch.from_numpy(vectors.matrix)
+    found = torch.from_numpy(vectors.found)
+    with torch.no_grad():
+        rows = embedding.weight[FIRST_WORD_ID:]
+        rows[found] = matrix[found]
+        rows[~found] *= matrix[found].std() / rows.std()
+    return out_of_vocabulary(vectors, vocabulary)
