@@ -81,7 +81,7 @@ class PretrainKeys:
     texts: str = _key("", "a file of unlabelled texts; `train` for the training split's own (none: no pre-training)")
     epochs: int = _key(1, "passes over the texts", least=1, most=1_000_000)
     learning_rate: float = _key(2e-3, "size of a step at its largest", least=1e-12, most=1e38)
-    negatives: int = _key(4000, "words that each batch's true words are told apart from", least=1, most=2_000_000)
+    negatives: int = _key(1000, "words that each batch's true words are told apart from", least=1, most=2_000_000)
     tied: bool = _key(True, "predict words with the vectors that read them")
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
     from pipeline.run_directory import RunDirectory
-    from pipeline.train import Choices, Epoch, Step
+    from pipeline.train import Choices, Epoch, Pretrained, Step
 
 
 @click.command("train", short_help="Train a classifier: a recipe and data in, a run directory out.")
@@ -89,13 +89,20 @@ def resume_with_progress(path: Path, data: Path | None, choices: "Choices") -> "
     return resume(RunDirectory.open(path), dataclasses.replace(choices, progress=_progress()), data)
 
 
-def _progress() -> "Callable[[Step | Epoch], None]":
-    from pipeline.train import Epoch, Step
+def _progress() -> "Callable[[Pretrained | Step | Epoch], None]":
+    from pipeline.train import Epoch, Pretrained, Step
 
     bar = None
 
-    def show(event: Step | Epoch) -> None:
+    def show(event: Pretrained | Step | Epoch) -> None:
         nonlocal bar
+        if isinstance(event, Pretrained):
+            click.echo(
+                f"pre-training {event.epoch} of {event.epochs}: loss {event.loss:.4f} a word, "
+                f"{event.tokens_per_second:,.0f} tokens/s",
+                err=True,
+            )
+            return
         if isinstance(event, Step):
             if bar is None:
                 is_hidden = not sys.stderr.isatty()

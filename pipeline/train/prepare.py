@@ -10,11 +10,14 @@ import torch
 
 from pipeline.dataset import Dataset, SplitName
 from pipeline.encoding import encode
-from pipeline.errors import UsageError
+from pipeline.errors import DataError, UsageError
 from pipeline.files import write_bytes
 from pipeline.model import LSTMClassifier, Shape
 from pipeline.model.inputs import FrameStandardisation, TokenEmbedding
+from pipeline.readers.rows import Record
+from pipeline.readers.source import read_records
 from pipeline.recipe import Recipe
+from pipeline.sequences import Sequences
 from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
 from pipeline.train.augment import Augmentation
 from pipeline.train.batches import Examples
@@ -30,6 +33,7 @@ class Prepared:
         training: the split to learn from.
         validation: the split that chooses the best epoch.
         augmentation: how the training split is varied.
+        unlabelled: the texts to pre-train on, encoded; None for no pre-training.
         record: what ``run.json`` says of it.
     """
 
@@ -37,6 +41,7 @@ class Prepared:
     training: Examples
     validation: Examples
     augmentation: Augmentation
+    unlabelled: Sequences | None
     record: dict[str, Any]
 
 
@@ -62,12 +67,14 @@ def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepa
     if isinstance(model.embedding, FrameStandardisation):
         model.embedding.fit(torch.from_numpy(np.asarray(training.sequences.values)))
         deviation, mean = (1 / model.embedding.scale).numpy(), model.embedding.mean.numpy()
-        return Prepared(model, training, validation, Augmentation(keys.augment, deviation=deviation, mean=mean), record)
+        augmentation = Augmentation(keys.augment, deviation=deviation, mean=mean)
+        return Prepared(model, training, validation, augmentation, None, record)
     if keys.model.vectors:
         record["vectors"] = _take_vectors(model.embedding, vocabulary, keys)
     model.embedding.weight.requires_grad_(not keys.model.freeze_embedding)
     texts = split.texts() if keys.augment.typos else None
-    return Prepared(model, training, validation, Augmentation(keys.augment, texts, tokenizer), record)
+    augmentation = Augmentation(keys.augment, texts, tokenizer)
+    return Prepared(model, training, validation, augmentation, _unlabelled(keys, training, tokenizer), record)
 
 
 def check_recipe(keys: Recipe, dataset: Dataset) -> None:
@@ -97,6 +104,27 @@ def _tokenizer(texts: list[str], keys: Recipe, folder: Path | None) -> tuple[Tok
 def _examples(dataset: Dataset, name: SplitName, tokenizer: Tokenizer | None) -> Examples:
     split = dataset.split(name)
     return Examples(encode(split, tokenizer), split.labels)
+
+
+def _unlabelled(keys: Recipe, training: Examples, tokenizer: Tokenizer | None) -> Sequences | None:
+    """Return the texts to pre-train on: the training split's own, or a file's and those.
+
+    Raises:
+        DataError: the file holds no text.
+        UsageError: there is no such file, or it has no column of texts.
+    """
+    source = keys.pretrain.texts
+    if not source or tokenizer is None:
+        return None
+    if source == "train":
+        return training.sequences
+    records = (record.input for record in read_records(source) if isinstance(record, Record))
+    texts = [text.encode("utf-8", "ignore").decode() for text in records if isinstance(text, str) and text]
+    if not texts:
+        raise DataError(f"{source}: holds no text to pre-train on. See pretrain.texts.")
+    more = tokenizer.encode(texts)
+    offsets = np.concatenate([training.sequences.offsets, training.sequences.offsets[-1] + more.offsets[1:]])
+    return Sequences(np.concatenate([training.sequences.values, more.values]), offsets)
 
 
 def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe) -> dict[str, Any]:

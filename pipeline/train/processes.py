@@ -44,6 +44,10 @@ class Processes:
         for tensor, part in zip(tensors, torch.split(together, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.sum([torch.zeros(1, device="cuda" if self.size > 1 and distributed.get_backend() == "nccl" else "cpu")])
+
     def mean(self, tensor: Tensor) -> None:
         """Replace a tensor by its mean over all processes; whole numbers, which count alike everywhere, stay."""
         if tensor.is_floating_point():

@@ -17,19 +17,21 @@ from pipeline import __version__, recipe
 from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.files import remove_leftovers, sha256_of, write_json, write_text
-from pipeline.model import save_weights
+from pipeline.model import load_weights, save_weights
 from pipeline.recipe import Recipe
 from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
 from pipeline.train.calibrate import calibrate
 from pipeline.train.loop import Epoch, Step, Training, train_epochs
 from pipeline.train.prepare import Prepared, check_recipe, prepare
+from pipeline.train.pretrain import Pretrained, pretrain
 from pipeline.train.processes import Processes, joined
 from pipeline.train.state import State
 
-Progress = Callable[[Step | Epoch], None]
+Progress = Callable[[Pretrained | Step | Epoch], None]
 
 CHECKPOINT = "checkpoint.safetensors"
+PRETRAINED = "pretrained.safetensors"
 _OWN_FILES = ("recipe.toml", "tokenizer.onnx", "weights.safetensors")
 
 
@@ -123,6 +125,8 @@ def _fill(run: RunDirectory, dataset: Dataset, keys: Recipe, choices: Choices, p
         state = State.fresh(model, keys.train, is_sparse=processes.size == 1)
         if (run / CHECKPOINT).exists():
             state.load(run / CHECKPOINT)
+        else:
+            _pretrain(prepared, keys, run, choices, processes)
         is_whole = _train(state, training, run, choices)
         if processes.is_first:
             _finish(run, prepared, state, is_whole=is_whole, is_calibrated=keys.train.calibrate)
@@ -139,6 +143,22 @@ def _determinism(*, is_enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def _pretrain(prepared: Prepared, keys: Recipe, run: RunDirectory, choices: Choices, processes: Processes) -> None:
+    """Pre-train where the recipe says so; a run that was cut off later takes the result from its file."""
+    path = run / PRETRAINED
+    if prepared.unlabelled is None:
+        return
+    if path.exists():
+        load_weights(prepared.model, path)
+        return
+    for event in pretrain(prepared.model, prepared.unlabelled, keys):
+        if processes.is_first:
+            choices.progress(event)
+    processes.wait()  # all have looked for the file before the first one writes it
+    if processes.is_first:
+        save_weights(prepared.model.state_dict(), path)
 
 
 def _train(state: State, training: Training, run: RunDirectory, choices: Choices) -> bool:
@@ -174,7 +194,8 @@ def _finish(run: RunDirectory, prepared: Prepared, state: State, *, is_whole: bo
     info["hashes"] = {path.name: sha256_of(path) for path in sorted(run.path.iterdir()) if path.name in _OWN_FILES}
     write_json(run / "run.json", info)
     if is_whole:
-        (run / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, PRETRAINED):
+            (run / name).unlink(missing_ok=True)
 
 
 def _lines(records: list[dict[str, Any]]) -> str:
