@@ -3,12 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import HELD_OUT
+import numpy as np
+
+from pipeline.dataset import HELD_OUT, Dataset, Split
 from pipeline.encoding import encode
 from pipeline.files import write_json
-from pipeline.metrics import measure
+from pipeline.metrics import accuracy_by_length, confident_wrong, measure
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
+from pipeline.sequences import Sequences
+
+_TEXT_SHOWN = 300
 
 
 def evaluate(run: RunDirectory, data: Path | None = None) -> dict[str, Any]:
@@ -19,7 +24,7 @@ def evaluate(run: RunDirectory, data: Path | None = None) -> dict[str, Any]:
         data: the data set, where it is no longer in the place it was trained from.
 
     Returns:
-        For each split what `pipeline.metrics.measure` gives.
+        For each split what `pipeline.metrics.measure` gives, accuracy by length, and the wrong rows it is surest of.
 
     Raises:
         RunError: the run is not whole.
@@ -30,7 +35,30 @@ def evaluate(run: RunDirectory, data: Path | None = None) -> dict[str, Any]:
     evaluation: dict[str, Any] = {"format": 1, "weights_sha256": run.info["hashes"]["weights.safetensors"]}
     for name in HELD_OUT:
         split = dataset.split(name)
-        probabilities = reference.probabilities(encode(split, reference.tokenizer))
-        evaluation[name] = measure(probabilities, split.labels, dataset.classes)
+        sequences = encode(split, reference.tokenizer)
+        probabilities = reference.probabilities(sequences)
+        evaluation[name] = {
+            **measure(probabilities, split.labels, dataset.classes),
+            "lengths": accuracy_by_length(probabilities.argmax(1) == split.labels, sequences.lengths),
+            "confident_wrong": _confident_wrong(probabilities, split, sequences, dataset),
+        }
     write_json(run / "evaluation.json", evaluation)
     return evaluation
+
+
+def _confident_wrong(
+    probabilities: np.ndarray, split: Split, sequences: Sequences, dataset: Dataset
+) -> list[dict[str, Any]]:
+    rows = confident_wrong(probabilities, split.labels)
+    texts = split.texts(rows) if dataset.interface == "text" else [None] * len(rows)
+    return [
+        {
+            "row": int(row),
+            "label": dataset.classes[split.labels[row]],
+            "predicted": dataset.classes[probabilities[row].argmax()],
+            "probability": float(probabilities[row].max()),
+            "length": int(sequences.lengths[row]),
+            "text": None if text is None else text[:_TEXT_SHOWN],
+        }
+        for row, text in zip(rows, texts, strict=True)
+    ]

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 CALIBRATION_BINS = 15
+LENGTH_BINS = 6
+WRONG_SHOWN = 20
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -38,6 +40,34 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIB
         )
     error = sum(row["rows"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(labels)
     return {"expected_calibration_error": float(error), "bins": rows}
+
+
+def accuracy_by_length(is_right: np.ndarray, lengths: np.ndarray, bins: int = LENGTH_BINS) -> list[dict[str, Any]]:
+    """Return accuracy in ranges of length that hold about equally many rows.
+
+    Shapes:
+        is_right: (N,) bool, lengths: (N,) int64, in tokens or frames.
+    """
+    starts = np.unique(np.sort(lengths)[np.arange(bins) * len(lengths) // bins])
+    places = np.searchsorted(starts, lengths, side="right") - 1
+    rows = []
+    for place in np.unique(places):
+        chosen = places == place
+        rows.append(
+            {
+                "from": int(lengths[chosen].min()),
+                "to": int(lengths[chosen].max()),
+                "rows": int(chosen.sum()),
+                "accuracy": float(is_right[chosen].mean()),
+            }
+        )
+    return rows
+
+
+def confident_wrong(probabilities: np.ndarray, labels: np.ndarray, most: int = WRONG_SHOWN) -> np.ndarray:
+    """Return the rows with a wrong answer, the surest first; the first places to look for wrong labels."""
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:most]
 
 
 def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:

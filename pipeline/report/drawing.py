@@ -78,6 +78,24 @@ def curves(title: str, unit: str, epochs: Sequence[int], series: Sequence[Series
     return _svg(title, parts)
 
 
+def shares(title: str, x_label: str, y_label: str, values: Sequence[tuple[str, float]]) -> Markup:
+    """Draw a share (0 to 1) for each of a few named ranges, as dots with whiskers from 0 %.
+
+    Args:
+        title: what the drawing shows, for those who do not see it.
+        x_label: what the ranges are of.
+        y_label: what the shares are of.
+        values: name and share of each range, in order.
+    """
+    frame = _Frame([0, max(len(values), 1)], [0, 20, 40, 60, 80, 100])
+    parts = [_axes(_Frame([], frame.y_ticks), x_label, y_label)]
+    for number, (name, share) in enumerate(values):
+        x, y = frame.x(number + 0.5), frame.y(100 * share)
+        parts.append(Markup('<line class="gap" x1="{0}" y1="{1}" x2="{0}" y2="{2}"/>').format(x, frame.y(0), y))
+        parts += [_dot(x, y, 4, "dot s1"), _text(x, HEIGHT - _BOTTOM + 14, name, "middle")]
+    return _svg(title, parts)
+
+
 def reliability(title: str, bins: Sequence[tuple[float, float, int]]) -> Markup:
     """Draw accuracy over confidence; the diagonal is perfect calibration, and a dot's area its share of the rows.
 

@@ -25,6 +25,7 @@ class Records:
         recipe: ``recipe.toml``, as it stands.
         epochs: ``metrics.jsonl``, one record an epoch; None if it is not there.
         evaluation: ``evaluation.json``; None if it is not there.
+        attack: ``attack.json``; None if it is not there.
         signature: ``signature.json``; None if it is not there.
         parity: ``parity.json``; None if it is not there.
         data: where the data set was, or is said to be now.
@@ -37,6 +38,7 @@ class Records:
     recipe: str
     epochs: list[Record] | None
     evaluation: Record | None
+    attack: Record | None
     signature: Signature | None
     parity: Record | None
     data: Path
@@ -74,6 +76,7 @@ def read(run: RunDirectory, data: Path | None = None) -> Records:
         recipe=_text(run.require("recipe.toml")),
         epochs=_lines(run / "metrics.jsonl"),
         evaluation=_optional(run / "evaluation.json"),
+        attack=_optional(run / "attack.json"),
         signature=Signature.load(run / "signature.json") if (run / "signature.json").exists() else None,
         parity=_optional(run / "parity.json"),
         data=data or Path(info["dataset"]),

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from pipeline.files import write_bytes
 from pipeline.report.blocks import Page
 from pipeline.report.records import Records, read
-from pipeline.report.sections import contract, data, evaluation, head, origin, parity, training
+from pipeline.report.sections import contract, data, evaluation, head, mistakes, origin, parity, robustness, training
 from pipeline.run_directory import RunDirectory
 
 SECTIONS = (
@@ -19,6 +19,8 @@ SECTIONS = (
     evaluation.held_out,
     evaluation.by_class,
     evaluation.calibration,
+    mistakes.section,
+    robustness.section,
     contract.section,
     parity.section,
     origin.files_and_versions,

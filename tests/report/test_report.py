@@ -13,7 +13,19 @@ from pipeline.report import write_report
 from tests.report.reading import Page
 from tests.report.written_run import change, check, write_epochs, write_run
 
-SECTIONS = ["data", "training", "held-out", "classes", "calibration", "contract", "parity", "files", "reproduce"]
+SECTIONS = [
+    "data",
+    "training",
+    "held-out",
+    "classes",
+    "calibration",
+    "mistakes",
+    "robustness",
+    "contract",
+    "parity",
+    "files",
+    "reproduce",
+]
 
 
 @pytest.fixture
@@ -39,6 +51,10 @@ def test_the_page_says_the_numbers_of_the_records(run):
     text = page_of(run).text
     for number in (
         *("87.65 %", "54.32 %", "75.31 %", "0.4321", "0.0357", "1,234", "1,111", "506", "111", "86.28 %"),  # evaluation
+        *("A temperature of 1.357", "from 0.5001 to 0.4321 nats", "from 0.0811 to 0.0357"),  # calibration
+        *("1–9 tokens 91.23 %", "4,321", "99.17 %", "not <b>calm</b> at all"),  # mistakes
+        *("1 typo 61.23 %", "2 typos 45.67 %", "so <i>clam</i>"),  # attack
+        *("At epoch 2: 0.00175", "25.00 % of steps cut"),  # learning rate, clipping
         *("3.2e-07", "1e-05", "888", "batch 7 × length 3, ragged, row 5"),  # parity
         *(
             "4,321",
@@ -103,6 +119,36 @@ def test_figures_of_other_weights_are_not_shown(run):
     assert "its accuracy is not measured" in text
 
 
+def test_the_curve_over_epsilon_says_its_figures(run):
+    assert "0: 87.40 %; 0.5: 34.56 %" in write_report(run).read_text()
+
+
+def test_an_attack_on_other_weights_is_not_shown(run):
+    change(run / "attack.json", weights_sha256="0" * 64)
+    text = page_of(run).text
+    assert "61.23 %" not in text
+    assert "attack.json belongs to other weights" in text
+
+
+def test_an_evaluation_of_an_earlier_version_asks_for_another(run):
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for split in ("test", "validation"):
+        del evaluation[split]["lengths"]
+    change(run / "evaluation.json", **evaluation)
+    assert "of an earlier version: run pipeline evaluate again" in page_of(run).text
+
+
+def test_a_run_without_temperature_or_learning_rates_has_a_page(run):
+    change(run / "run.json", calibration=None)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text(
+        "".join(json.dumps({k: v for k, v in line.items() if k != "learning_rate"}) + "\n" for line in lines)
+    )
+    text = page_of(run).text
+    assert "A temperature of" not in text
+    assert "Learning rate of" not in text
+
+
 def test_an_accuracy_that_does_not_beat_the_baseline_is_called_so(run):
     test = json.loads((run / "evaluation.json").read_text())["test"] | {"accuracy": 0.5}
     change(run / "evaluation.json", test=test)
@@ -114,6 +160,7 @@ def test_an_accuracy_that_does_not_beat_the_baseline_is_called_so(run):
     [
         ("signature.json", "export"),
         ("evaluation.json", "evaluate"),
+        ("attack.json", "attack"),
         ("parity.json", "verify"),
         ("metrics.jsonl", "train"),
     ],
@@ -183,7 +230,7 @@ def test_tables_have_captions_and_scopes_and_drawings_have_words(run):
     page = page_of(run)
     assert len(page.of("caption")) == len(page.of("table")) > 8
     assert all(heading["scope"] in {"col", "row", "rowgroup"} for heading in page.of("th"))
-    assert len(page.of("svg")) == 5
+    assert len(page.of("svg")) == 9
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in page.of("svg"))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -239,7 +286,9 @@ def test_thirty_classes_make_a_matrix_and_more_make_a_list(tmp_path):
     assert "The most frequent confusions: test" in many.text
 
 
-@pytest.mark.parametrize("file", ["run.json", "evaluation.json", "parity.json", "signature.json", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "file", ["run.json", "evaluation.json", "attack.json", "parity.json", "signature.json", "metrics.jsonl"]
+)
 @pytest.mark.parametrize("content", ['{"epoch": 1, "na', "[1, 2]", "{}", '"\\', "\udcff"])
 def test_a_damaged_file_gives_one_line_and_no_page(run, file, content):
     (run / file).write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -259,6 +308,8 @@ def test_a_damaged_profile_gives_one_line(run, tmp_path):
     ("file", "values", "command"),
     [
         ("evaluation.json", {"test": {}}, "evaluate"),
+        ("evaluation.json", {"test": {"lengths": [{}]}}, "evaluate"),
+        ("attack.json", {"typos": [{}]}, "attack"),
         ("parity.json", {"checks": [{"engine": "files"}]}, "verify"),
         ("run.json", {"versions": None}, "train"),
         ("../data/dataset.json", {"rows": {}}, "data"),

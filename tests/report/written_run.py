@@ -21,6 +21,7 @@ def write_run(folder: Path, classes: tuple[str, ...] = ("calm", "angry"), *, nam
     (path / "model.onnx").write_bytes(b"model")
     write_json(path / "run.json", _info(path, folder / "data", classes, name))
     write_json(path / "evaluation.json", _evaluation(path, classes))
+    write_json(path / "attack.json", _attack(path, classes))
     make_signature("text", classes).save(path / "signature.json")
     write_json(path / "parity.json", _parity(path, classes))
     write_epochs(path, [_epoch(1, 0.9, is_best=True), _epoch(2, 0.7654, is_best=True), _epoch(3, 0.8, is_best=False)])
@@ -49,6 +50,7 @@ def _epoch(number: int, loss: float, *, is_best: bool) -> dict[str, Any]:
         "clipped_share": 0.25,
         "tokens_per_second": 23456.7,
         "seconds": 1.5,
+        "learning_rate": 0.00175,
         "is_best": is_best,
     }
 
@@ -65,6 +67,11 @@ def _info(path: Path, data: Path, classes: tuple[str, ...], name: str) -> dict[s
         "device": "cpu",
         "deterministic": False,
         "interrupted": False,
+        "calibration": {
+            "temperature": 1.357,
+            "before": {"loss": 0.5001, "expected_calibration_error": 0.0811},
+            "after": {"loss": 0.4321, "expected_calibration_error": 0.0357},
+        },
         "versions": {"pipeline": "0.1.0", "torch": "2.99.1"},
         "hashes": {file: sha256_of(path / file) for file in ("recipe.toml", "weights.safetensors")},
     }
@@ -88,11 +95,46 @@ def _evaluation(path: Path, classes: tuple[str, ...]) -> dict[str, Any]:
                 {"rows": 1000, "confidence": 0.93, "accuracy": 0.9502},
             ],
         },
+        "lengths": [
+            {"from": 1, "to": 9, "rows": 600, "accuracy": 0.9123},
+            {"from": 10, "to": 40, "rows": 634, "accuracy": 0.8345},
+        ],
+        "confident_wrong": [
+            {
+                "row": 4321,
+                "label": classes[0],
+                "predicted": classes[1],
+                "probability": 0.9917,
+                "length": 7,
+                "text": "not <b>calm</b> at all",
+            }
+        ],
     }
     return {
         "weights_sha256": sha256_of(path / "weights.safetensors"),
         "validation": split | {"rows": 1111},
         "test": split,
+    }
+
+
+def _attack(path: Path, classes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "weights_sha256": sha256_of(path / "weights.safetensors"),
+        "rows": 500,
+        "seed": 0,
+        "clean_accuracy": 0.874,
+        "typos": [{"typos": 1, "accuracy": 0.6123}, {"typos": 2, "accuracy": 0.4567}],
+        "epsilon": [{"epsilon": 0.0, "accuracy": 0.874}, {"epsilon": 0.5, "accuracy": 0.3456}],
+        "examples": [
+            {
+                "text": "so <i>calm</i>",
+                "attacked": "so <i>clam</i>",
+                "typos": 1,
+                "label": classes[0],
+                "predicted": classes[1],
+            }
+        ],
     }
 
 

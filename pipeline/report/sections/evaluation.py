@@ -28,7 +28,7 @@ _CONFUSIONS_SHOWN = 10
 def held_out(records: Records) -> Section:
     """Show loss, accuracy and macro-F1 beside the baseline."""
     lead = "Rows that no weight was fitted to: the validation split chose the epoch, the test split chose nothing."
-    return _section(records, "held-out", "Held-out figures", lead, lambda evaluation: (_figures(evaluation),))
+    return evaluation_section(records, "held-out", "Held-out figures", lead, lambda evaluation: (_figures(evaluation),))
 
 
 def by_class(records: Records) -> Section:
@@ -42,18 +42,25 @@ def by_class(records: Records) -> Section:
         "How each class is recognised on the test split, and what it is taken for. In the matrix a row is a true "
         "class, a column a predicted one, and the shade a cell's share of its row."
     )
-    return _section(records, "classes", "Classes", lead, blocks)
+    return evaluation_section(records, "classes", "Classes", lead, blocks)
 
 
 def calibration(records: Records) -> Section:
     """Show whether a probability of 90 % is right nine times in ten."""
     lead = "A calibrated model that says 90 % is right nine times in ten: its dots lie on the diagonal."
-    return _section(records, "calibration", "Calibration", lead, _calibration_blocks)
+    return evaluation_section(
+        records,
+        "calibration",
+        "Calibration",
+        lead,
+        lambda evaluation: (*_temperature(records), *_calibration_blocks(evaluation)),
+    )
 
 
-def _section(
+def evaluation_section(
     records: Records, anchor: str, title: str, lead: str, blocks: Callable[[Record], tuple[Block, ...]]
 ) -> Section:
+    """Return a section made from ``evaluation.json``, or one that says why there is none."""
     if records.evaluation is None:
         return Section(anchor, title, lead, missing="evaluate")
     with expecting(records.run / "evaluation.json", "evaluate"):
@@ -147,6 +154,20 @@ def _worst_confusions(split: Record, name: str) -> Block:
         Column("of the class", is_number=True),
     )
     return Table(f"The most frequent confusions: {name}", columns, (Group(rows),))
+
+
+def _temperature(records: Records) -> tuple[Block, ...]:
+    """Say what temperature scaling did, where `pipeline train` has fitted one."""
+    found = records.info.get("calibration")
+    if not found:
+        return ()
+    before, after = found["before"], found["after"]
+    text = (
+        f"A temperature of {decimal(found['temperature'], 3)} was fitted to the validation split and folded into the "
+        f"last layer: there, loss went from {decimal(before['loss'])} to {decimal(after['loss'])} nats, ECE from "
+        f"{decimal(before['expected_calibration_error'])} to {decimal(after['expected_calibration_error'])}."
+    )
+    return (Note(text),)
 
 
 def _calibration_blocks(evaluation: Record) -> tuple[Block, ...]:

@@ -46,7 +46,15 @@ def _curves(epochs: list[Record], best: int | None) -> Drawings:
     at = "the last epoch" if best is None else f"epoch {best}"
     loss_words = f"Loss. Validation at {at}: {decimal(final['validation_loss'])} nats."
     accuracy_words = f"Validation accuracy. At {at}: {percent(final['validation_accuracy'])}."
-    norm_words = f"Gradient norm before clipping. At {at}: {decimal(final['gradient_norm'], 3)}."
+    drawings = []
+    clipped = percent(final["clipped_share"])
+    norm_words = (
+        f"Gradient norm before clipping. At {at}: {decimal(final['gradient_norm'], 3)}; {clipped} of steps cut."
+    )
+    if all("learning_rate" in epoch for epoch in epochs):
+        rate = Series("rate", values("learning_rate"))
+        rate_words = f"Learning rate of each epoch's last step. At {at}: {final['learning_rate']:g}."
+        drawings.append(Drawing(rate_words, curves(f"Learning rate. {rate_words}", "rate", numbers, [rate], best)))
     return Drawings(
         (
             Drawing(loss_words, curves(f"Loss by epoch. {loss_words}", "nats", numbers, losses, best)),
@@ -54,6 +62,7 @@ def _curves(epochs: list[Record], best: int | None) -> Drawings:
                 accuracy_words, curves(f"Accuracy by epoch. {accuracy_words}", "% right", numbers, [accuracy], best)
             ),
             Drawing(norm_words, curves(f"Gradient norm by epoch. {norm_words}", "norm", numbers, [norm], best)),
+            *drawings,
         )
     )
 
