@@ -26,6 +26,7 @@ COMMANDS = (
     "predict",
     "report",
     "run",
+    "suspects",
     "bench",
     "doctor",
 )
