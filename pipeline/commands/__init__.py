@@ -26,6 +26,8 @@ COMMANDS = (
     "predict",
     "report",
     "run",
+    "rate",
+    "search",
     "suspects",
     "bench",
     "doctor",

@@ -139,7 +139,7 @@ def _train_epoch(state: State, training: Training) -> Iterator[Step]:
         state.optimizer.set_rate(rate, state.epoch)
         _seed(keys.seed, state.epoch, state.step, training.processes.rank)
         state.optimizer.zero_grad()
-        parts = [_backward(model, batch, weights, training.recipe, is_bf16=is_bf16) for batch in batches]
+        parts = [backward(model, batch, weights, training.recipe, is_bf16=is_bf16) for batch in batches]
         loss = _shared(torch.stack(parts).sum(), state, training.processes)
         norm = state.optimizer.clip()
         if not math.isfinite(loss + norm):
@@ -155,7 +155,7 @@ def _train_epoch(state: State, training: Training) -> Iterator[Step]:
         yield step
 
 
-def _backward(model: LSTMClassifier, batch: Batch, weights: Tensor | None, recipe: Recipe, *, is_bf16: bool) -> Tensor:
+def backward(model: LSTMClassifier, batch: Batch, weights: Tensor | None, recipe: Recipe, *, is_bf16: bool) -> Tensor:
     """Add a batch's gradients to the parameters'; return its part of the step's loss."""
     smoothing, adversary = recipe.train.label_smoothing, recipe.adversarial
 
