@@ -5,6 +5,7 @@
 Every choice is made on the validation split, as it is for the LSTM.
 """
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pipeline.dataset import Dataset, Split
 CS = (0.3, 1, 3, 10, 30)
 EPOCHS = (5, 15, 40)
 RATES = (0.1, 0.5)
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 Accuracies = tuple[float, float]  # validation, test
 
@@ -41,7 +43,7 @@ def logistic_regression(dataset: Dataset, *, is_chinese: bool) -> Accuracies:
 
 
 def fast_text(dataset: Dataset, *, is_chinese: bool) -> Accuracies:
-    """Supervised fastText over words and pairs; epochs and rate from `EPOCHS` and `RATES`."""
+    """Supervised fastText over words, signs and pairs of them; epochs and rate from `EPOCHS` and `RATES`."""
     splits = [dataset.split(name) for name in ("train", "validation", "test")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
@@ -65,8 +67,7 @@ def _score(model: fasttext.FastText._FastText, split: Split, *, is_chinese: bool
 
 def _lines(split: Split, *, is_chinese: bool) -> list[tuple[str, int]]:
     def line(text: str) -> str:
-        text = " ".join(text.lower().split())
-        return " ".join(text) if is_chinese else text
+        return " ".join("".join(text.lower().split()) if is_chinese else _TOKEN.findall(text.lower()))
 
     return [(line(text), int(label)) for text, label in zip(split.texts(), split.labels, strict=True)]
 
