@@ -38,8 +38,8 @@ def edits(word: str) -> tuple[str, ...]:
 def misspell(text: str, share: float, generator: np.random.Generator) -> str:
     """Return a text in which a share of the words, drawn one by one, has one edit.
 
-    The kinds are drawn alike; where there is nothing to swap, or no keyboard for the word, a letter is dropped instead. Two
-    equal letters that are swapped leave their word as it is.
+    The kinds are drawn alike; where there is nothing to swap, or no keyboard for the word, a letter is dropped instead.
+    Two equal letters that are swapped leave their word as it is.
     """
     pieces, end = [], 0
     for (start, stop), draw in zip(spans := words(text), generator.random(len(spans)), strict=True):
