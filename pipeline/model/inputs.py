@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_FIT_ROWS = 2**16
 LARGEST = 1e6  # standard deviations; the gates saturate long before, and products of larger numbers overflow
 
 
@@ -53,7 +54,10 @@ class FrameStandardisation(nn.Module):
 
     def fit(self, frames: Tensor) -> None:
         """Measure mean and scale on all frames, (S, F), of the training split; a constant feature keeps scale 1."""
-        mean, deviation = frames.double().mean(0), frames.double().std(0, correction=0)
+        parts = torch.split(frames, _FIT_ROWS)  # a part at a time as float64: all of them may be larger than the memory
+        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(frames)
+        squares = torch.stack([(part.double() - mean).square().sum(0) for part in parts]).sum(0)
+        deviation = (squares / len(frames)).sqrt()
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1))
 

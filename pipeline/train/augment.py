@@ -1,10 +1,10 @@
 """The training split, varied anew in each epoch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.dataset import Split
 from pipeline.recipe import AugmentKeys
 from pipeline.sequences import Sequences
 from pipeline.tokenizer import PADDING_ID, UNKNOWN_ID, Tokenizer
@@ -19,14 +19,14 @@ class Augmentation:
 
     Attributes:
         keys: the recipe's.
-        texts: the split's texts, when words are to be misspelt; misspelt texts go through the tokenizer again.
+        texts: the split, when words are to be misspelt; misspelt texts go through the tokenizer again.
         tokenizer: the run's; None for features.
         deviation: (F,) standard deviation of each feature; None for text.
         mean: (F,) mean of each feature, which a mask leaves; None for text.
     """
 
     keys: AugmentKeys
-    texts: Sequence[str] | None = None
+    texts: Split | None = None
     tokenizer: Tokenizer | None = None
     deviation: np.ndarray | None = None
     mean: np.ndarray | None = None
@@ -38,7 +38,7 @@ class Augmentation:
         if self.deviation is not None and self.mean is not None:
             return self._frames(sequences, indices, generator, self.mean, self.deviation)
         if self.keys.typos and self.texts is not None and self.tokenizer is not None:
-            misspelt = [misspell(self.texts[index], self.keys.typos, generator) for index in indices]
+            misspelt = [misspell(self.texts.text(index), self.keys.typos, generator) for index in indices]
             token_ids, lengths = self.tokenizer.encode(misspelt).padded(np.arange(len(indices)))
         else:
             token_ids, lengths = sequences.padded(indices)

@@ -1,6 +1,8 @@
 """From a recipe and a data set to all that training needs before its first step."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +10,22 @@ import numpy as np
 import onnx
 import torch
 
-from pipeline.dataset import Dataset, SplitName
-from pipeline.encoding import encode
+from pipeline.dataset import Dataset, Split, SplitName
+from pipeline.encoding import encode, stored
 from pipeline.errors import DataError, UsageError
 from pipeline.files import write_bytes
 from pipeline.model import LSTMClassifier, Shape
 from pipeline.model.inputs import FrameStandardisation, TokenEmbedding
 from pipeline.readers.rows import Record
-from pipeline.readers.source import read_records
+from pipeline.readers.source import read_records, sha256_of_source
 from pipeline.recipe import Recipe
 from pipeline.sequences import Sequences
 from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
 from pipeline.train.augment import Augmentation
 from pipeline.train.batches import Examples
 from pipeline.vectors import out_of_vocabulary, read_vectors
+
+_WINDOW = 2**12  # unlabelled texts in memory while they are encoded
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepa
     """
     torch.manual_seed(keys.train.seed)
     split = dataset.split("train")
-    tokenizer, vocabulary = _tokenizer(split.texts(), keys, folder) if dataset.interface == "text" else (None, [])
+    tokenizer, vocabulary = _tokenizer(split.each_text(), keys, folder) if dataset.interface == "text" else (None, [])
     training, validation = (_examples(dataset, name, tokenizer) for name in ("train", "validation"))
     size = FIRST_WORD_ID + len(vocabulary) if tokenizer else None
     model = LSTMClassifier(keys.model, Shape(len(dataset.classes), size, dataset.feature_size))
@@ -72,9 +76,9 @@ def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepa
     if keys.model.vectors:
         record["vectors"] = _take_vectors(model.embedding, vocabulary, keys)
     model.embedding.weight.requires_grad_(not keys.model.freeze_embedding)
-    texts = split.texts() if keys.augment.typos else None
+    texts = split if keys.augment.typos else None
     augmentation = Augmentation(keys.augment, texts, tokenizer)
-    return Prepared(model, training, validation, augmentation, _unlabelled(keys, training, tokenizer), record)
+    return Prepared(model, training, validation, augmentation, _unlabelled(keys, split, training, tokenizer), record)
 
 
 def check_recipe(keys: Recipe, dataset: Dataset) -> None:
@@ -89,7 +93,7 @@ def check_recipe(keys: Recipe, dataset: Dataset) -> None:
             raise UsageError(f"{name}: is for texts, and {dataset.path} holds features. Leave it out.")
 
 
-def _tokenizer(texts: list[str], keys: Recipe, folder: Path | None) -> tuple[Tokenizer, list[str]]:
+def _tokenizer(texts: Iterable[str], keys: Recipe, folder: Path | None) -> tuple[Tokenizer, list[str]]:
     """Return the tokenizer, fitted unless it stands in the folder already, and its vocabulary."""
     if folder is not None and (folder / "tokenizer.onnx").exists():
         graph = onnx.load(folder / "tokenizer.onnx")
@@ -106,7 +110,7 @@ def _examples(dataset: Dataset, name: SplitName, tokenizer: Tokenizer | None) ->
     return Examples(encode(split, tokenizer), split.labels)
 
 
-def _unlabelled(keys: Recipe, training: Examples, tokenizer: Tokenizer | None) -> Sequences | None:
+def _unlabelled(keys: Recipe, split: Split, training: Examples, tokenizer: Tokenizer | None) -> Sequences | None:
     """Return the texts to pre-train on: the training split's own, or a file's and those.
 
     Raises:
@@ -119,12 +123,18 @@ def _unlabelled(keys: Recipe, training: Examples, tokenizer: Tokenizer | None) -
     if source == "train":
         return training.sequences
     records = (record.input for record in read_records(source) if isinstance(record, Record))
-    texts = [text.encode("utf-8", "ignore").decode() for text in records if isinstance(text, str) and text]
-    if not texts:
-        raise DataError(f"{source}: holds no text to pre-train on. See pretrain.texts.")
-    more = tokenizer.encode(texts)
-    offsets = np.concatenate([training.sequences.offsets, training.sequences.offsets[-1] + more.offsets[1:]])
-    return Sequences(np.concatenate([training.sequences.values, more.values]), offsets)
+    texts = (text.encode("utf-8", "ignore").decode() for text in records if isinstance(text, str) and text)
+    windows = iter(lambda: list(islice(texts, _WINDOW)), [])
+
+    def encoded() -> Iterator[Sequences]:
+        first = next(windows, None)
+        if first is None:
+            raise DataError(f"{source}: holds no text to pre-train on. See pretrain.texts.")
+        yield training.sequences
+        for some in chain([first], windows):
+            yield tokenizer.encode(some)
+
+    return stored((str(split.sha256), sha256_of_source(source), tokenizer.sha256), encoded)
 
 
 def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from pipeline.recipe import PretrainKeys, Recipe
 from pipeline.sequences import Sequences, length_batches
 from pipeline.train.precision import autocast, is_bfloat16
 
+_COUNTED = 2**22  # token ids at a time
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -111,7 +113,9 @@ def pretrain(model: LSTMClassifier, texts: Sequences, recipe: Recipe) -> Iterato
         start, loss, words = time.perf_counter(), 0.0, 0
         for indices in length_batches(texts.lengths, recipe.train.batch_size, generator, recipe.train.batch_tokens):
             token_ids, lengths = (torch.from_numpy(array).to(device) for array in texts.padded(indices))
-            negatives = torch.from_numpy(drawn[generator.integers(0, len(drawn), keys.negatives)]).to(device)
+            negatives = torch.from_numpy(drawn[generator.integers(0, len(drawn), keys.negatives)].astype(np.int64)).to(
+                device
+            )
             _set_rate(optimizers, keys.learning_rate * _triangle(done / total))
             with autocast(device, is_bfloat16=is_bf16):
                 summed, count = language(token_ids, lengths, negatives, log_counts.to(device))
@@ -131,9 +135,11 @@ def pretrain(model: LSTMClassifier, texts: Sequences, recipe: Recipe) -> Iterato
 
 def _sampling(texts: Sequences, vocabulary_size: int, keys: PretrainKeys) -> tuple[np.ndarray, Tensor]:
     """Return the words to draw negatives from, as often as they occur, and the log of each one's expected count."""
-    counts = np.bincount(texts.values, minlength=vocabulary_size).astype(np.float64)
+    counts = np.zeros(vocabulary_size)
+    for start in range(0, len(texts.values), _COUNTED):
+        counts += np.bincount(texts.values[start : start + _COUNTED], minlength=vocabulary_size)
     expected = np.maximum(counts, 1) / counts.sum() * keys.negatives
-    return np.asarray(texts.values), torch.from_numpy(np.log(expected)).float()
+    return texts.values, torch.from_numpy(np.log(expected)).float()
 
 
 def _optimizers(language: LanguageModel, keys: PretrainKeys) -> list[torch.optim.Optimizer]:

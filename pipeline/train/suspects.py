@@ -87,7 +87,7 @@ def _judge(prepared: Prepared, recipe: Recipe, rows: np.ndarray) -> np.ndarray:
     others = np.setdiff1d(np.arange(len(prepared.training.labels)), rows)
     augmentation = prepared.augmentation
     if augmentation.texts is not None:
-        augmentation = dataclasses.replace(augmentation, texts=[augmentation.texts[row] for row in others])
+        augmentation = dataclasses.replace(augmentation, texts=augmentation.texts.take(others))
     sequences = prepared.training.sequences
     examples = Examples(sequences.take(others), prepared.training.labels[others])
     state = State.fresh(copy.deepcopy(prepared.model), recipe.train)

@@ -14,9 +14,10 @@ from threading import Thread
 
 import pytest
 
+from pipeline.cache import cache_folder
 from pipeline.data import fetch as fetching
 from pipeline.data.catalog import SETS, Package
-from pipeline.data.download import cache_folder, download, open_member
+from pipeline.data.download import download, open_member
 from pipeline.data.fetch import fetch, same_words
 from pipeline.dataset import SPLITS, Dataset
 from pipeline.errors import DataError, UsageError
