@@ -94,7 +94,7 @@ def baselines(options: argparse.Namespace) -> None:
 def ours(options: argparse.Namespace) -> None:
     """Train and evaluate the recipe named like the set, once for each seed."""
     for name in options.names:
-        recipe = name if not name.startswith("spoken_digits") else "spoken_digits"
+        recipe = name if not name.startswith("spoken_digits_") else "spoken_digits_speaker"
         digest = _digest(recipe)
         for seed in options.seeds:
             if not options.again and _known(name, "lstm", seed, digest):
@@ -128,6 +128,7 @@ def page() -> str:
         "",
         "Each row: `python docs/results.py baselines SET && python docs/results.py ours SET`, that is "
         "`pipeline train SET --data data/SET --set train.seed=N`",
+        "(`spoken_digits_NAME`, where that speaker is held out: the recipe `spoken_digits_speaker`)",
         "and `pipeline evaluate`. Machine: " + "; ".join(machines) + ".",
         "",
         notes,

@@ -89,10 +89,10 @@ def test_what_a_killed_process_left_is_made_again() -> None:
 
 def test_what_nobody_asked_for_in_a_month_goes(tmp_path: Path) -> None:
     for name in ("encoded-old", "encoded-new", "wheels"):
-        made_once(name, lambda folder: None)
+        made_once(name, lambda _: None)
     for name in ("encoded-old", "wheels"):
         os.utime(cache_folder() / name, (0, 0))
-    made_once("rows-1", lambda folder: None)
+    made_once("rows-1", lambda _: None)
     assert KEPT_SECONDS > 86_400
     assert entries() == ["encoded-new", "rows-1", "wheels"]
 
