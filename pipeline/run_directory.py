@@ -8,6 +8,7 @@
         tokenizer.onnx        text only: raw text to token ids, fitted on the training split
         weights.safetensors   the weights of the best epoch
         metrics.jsonl         one line per epoch
+        events.out.tfevents.* for TensorBoard, if asked for
         evaluation.json       `pipeline evaluate`
         attack.json           `pipeline attack`
         model.onnx            `pipeline export`

@@ -2,13 +2,14 @@
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline import recipe
+from pipeline.cache import cache_folder
 from pipeline.data.split import split
 from pipeline.evaluate import evaluate
 from pipeline.export import export
@@ -29,6 +30,17 @@ SUBJECTS = ("the film", "this book", "her song", "my dinner", "that phone", "l'�
 PRAISE = ("is lovely", "was a delight", "is great!", "made me happy", "很好", "works wonderfully", "is superb :)")
 BLAME = ("is awful", "was a bore", "is bad...", "made me sad", "不好", "never works", "is dreadful :(")
 ASIDES = ("", "really", "to be honest,", "as everybody knows", "so I think", "2 out of 3 say so:", "ÇA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache in which no earlier version of the code left anything, but for the packages that were downloaded."""
+    folder = tmp_path_factory.mktemp("cache")
+    for package in cache_folder().glob("[0-9a-f]" * 64):
+        (folder / package.name).symlink_to(package)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIPELINE_CACHE", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

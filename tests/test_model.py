@@ -120,7 +120,7 @@ def test_recurrent_weights_are_orthogonal_and_forget_gates_open_at_the_start() -
 def test_frames_are_normalised_by_the_training_split_and_a_constant_feature_is_harmless() -> None:
     model = LSTMClassifier(ModelKeys(hidden_size=4), Shape(classes=2, feature_size=3))
     frames = torch.randn(1000, 3) * torch.tensor([5.0, 0.1, 0.0]) + torch.tensor([1e3, -2.0, 7.0])
-    model.embedding.fit(frames)
+    model.embedding.fit(frames.numpy())
     normalised = model.embedding(frames)
     assert normalised.mean(0).abs().max() < 1e-2
     torch.testing.assert_close(normalised.std(0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-2, rtol=0)

@@ -78,7 +78,7 @@ def test_every_largest_and_smallest_number_makes_an_optimiser_and_a_configuratio
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_of_the_package_loads(name: str) -> None:
-    assert recipe.load(name).data.source == name
+    assert name.startswith(recipe.load(name).data.source)
 
 
 @pytest.mark.parametrize(

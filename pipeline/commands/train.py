@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 @click.option("--deterministic", is_flag=True, help="The same bits each time on the same machine; slower on a GPU.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was cut off.")
 @click.option("--checkpoint-seconds", type=click.FloatRange(min=0), default=60.0, help="Longest time to lose.")
+@click.option(
+    "--track",
+    "trackers",
+    type=click.Choice(["tensorboard", "mlflow"]),
+    multiple=True,
+    help="Write figures for `tensorboard --logdir runs`, or to $MLFLOW_TRACKING_URI, as they come.",
+)
 def command(
     recipe: str | None,
     data: Path | None,
@@ -36,6 +43,7 @@ def command(
     deterministic: bool,
     resume: Path | None,
     checkpoint_seconds: float,
+    trackers: tuple[str, ...],
 ) -> None:
     """Train a classifier on a prepared data set and print the new run directory.
 
@@ -51,7 +59,9 @@ def command(
     """
     from pipeline.train import Choices
 
-    choices = Choices(device=device, is_deterministic=deterministic, checkpoint_seconds=checkpoint_seconds)
+    choices = Choices(
+        device=device, is_deterministic=deterministic, checkpoint_seconds=checkpoint_seconds, trackers=trackers
+    )
     if resume is not None:
         if recipe or settings:
             raise UsageError("--resume: goes on with the run's own recipe. Leave out RECIPE and --set.")

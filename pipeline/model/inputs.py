@@ -3,6 +3,7 @@
 Legend: B rows in a batch, T steps, F numbers in a step.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,14 +53,14 @@ class FrameStandardisation(nn.Module):
         self.register_buffer("mean", torch.zeros(feature_size))
         self.register_buffer("scale", torch.ones(feature_size))
 
-    def fit(self, frames: Tensor) -> None:
+    def fit(self, frames: np.ndarray) -> None:
         """Measure mean and scale on all frames, (S, F), of the training split; a constant feature keeps scale 1."""
-        parts = torch.split(frames, _FIT_ROWS)  # a part at a time as float64: all of them may be larger than the memory
-        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(frames)
-        squares = torch.stack([(part.double() - mean).square().sum(0) for part in parts]).sum(0)
-        deviation = (squares / len(frames)).sqrt()
-        self.mean.copy_(mean)
-        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 1))
+        # A part at a time as float64: all of them may be larger than the memory.
+        parts = [frames[start : start + _FIT_ROWS] for start in range(0, len(frames), _FIT_ROWS)]
+        mean = sum(part.sum(0, dtype=np.float64) for part in parts) / len(frames)
+        deviation = np.sqrt(sum(np.square(part - mean).sum(0) for part in parts) / len(frames))
+        self.mean.copy_(torch.from_numpy(mean))
+        self.scale.copy_(torch.from_numpy(1 / np.where(deviation > 0, deviation, 1)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise, finite whatever comes in: a number that is not counts as the mean."""

@@ -6,7 +6,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 
@@ -69,7 +68,7 @@ def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepa
     model = LSTMClassifier(keys.model, Shape(len(dataset.classes), size, dataset.feature_size))
     record: dict[str, Any] = {"vocabulary_size": size}
     if isinstance(model.embedding, FrameStandardisation):
-        model.embedding.fit(torch.from_numpy(np.asarray(training.sequences.values)))
+        model.embedding.fit(training.sequences.values)
         deviation, mean = (1 / model.embedding.scale).numpy(), model.embedding.mean.numpy()
         augmentation = Augmentation(keys.augment, deviation=deviation, mean=mean)
         return Prepared(model, training, validation, augmentation, None, record)

@@ -22,13 +22,14 @@ from pipeline.recipe import Recipe
 from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
 from pipeline.train.calibrate import calibrate
-from pipeline.train.loop import Epoch, Step, Training, train_epochs
+from pipeline.train.loop import Epoch, Training, train_epochs
 from pipeline.train.prepare import Prepared, check_recipe, prepare
-from pipeline.train.pretrain import Pretrained, pretrain
+from pipeline.train.pretrain import pretrain
 from pipeline.train.processes import Processes, joined
 from pipeline.train.state import State
+from pipeline.train.track import Event, tracking
 
-Progress = Callable[[Pretrained | Step | Epoch], None]
+Progress = Callable[[Event], None]
 
 CHECKPOINT = "checkpoint.safetensors"
 PRETRAINED = "pretrained.safetensors"
@@ -43,12 +44,14 @@ class Choices:
         device: ``cpu`` or ``cuda``.
         is_deterministic: use only operations that give the same bits each time on the same machine.
         checkpoint_seconds: a checkpoint is written after each epoch, and within one when the last is older than this.
+        trackers: whom else to tell: ``tensorboard``, ``mlflow``; see `pipeline.train.track`.
         progress: called with every step and every epoch, in the first process.
     """
 
     device: str = "cpu"
     is_deterministic: bool = False
     checkpoint_seconds: float = 60.0
+    trackers: tuple[str, ...] = ()
     progress: Progress = lambda _: None
 
 
@@ -118,7 +121,13 @@ def model_name(keys: Recipe, data: Path) -> str:
 
 
 def _fill(run: RunDirectory, dataset: Dataset, keys: Recipe, choices: Choices, processes: Processes) -> None:
-    with _determinism(is_enabled=choices.is_deterministic):
+    trackers = choices.trackers if processes.is_first else ()
+    with _determinism(is_enabled=choices.is_deterministic), tracking(run, keys, trackers) as track:
+
+        def progress(event: Event) -> None:
+            choices.progress(event)
+            track(event)
+
         prepared = prepare(dataset, keys, run.path if processes.is_first else None)
         model = prepared.model.to(_device(choices, processes))
         training = Training(keys, prepared.training, prepared.validation, prepared.augmentation, processes)
@@ -126,8 +135,8 @@ def _fill(run: RunDirectory, dataset: Dataset, keys: Recipe, choices: Choices, p
         if (run / CHECKPOINT).exists():
             state.load(run / CHECKPOINT)
         else:
-            _pretrain(prepared, keys, run, choices, processes)
-        is_whole = _train(state, training, run, choices)
+            _pretrain(prepared, keys, run, progress, processes)
+        is_whole = _train(state, training, run, progress, choices.checkpoint_seconds)
         if processes.is_first:
             _finish(run, prepared, state, is_whole=is_whole, is_calibrated=keys.train.calibrate)
 
@@ -145,7 +154,7 @@ def _determinism(*, is_enabled: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _pretrain(prepared: Prepared, keys: Recipe, run: RunDirectory, choices: Choices, processes: Processes) -> None:
+def _pretrain(prepared: Prepared, keys: Recipe, run: RunDirectory, progress: Progress, processes: Processes) -> None:
     """Pre-train where the recipe says so; a run that was cut off later takes the result from its file."""
     path = run / PRETRAINED
     if prepared.unlabelled is None:
@@ -155,13 +164,13 @@ def _pretrain(prepared: Prepared, keys: Recipe, run: RunDirectory, choices: Choi
         return
     for event in pretrain(prepared.model, prepared.unlabelled, keys):
         if processes.is_first:
-            choices.progress(event)
+            progress(event)
     processes.wait()  # all have looked for the file before the first one writes it
     if processes.is_first:
         save_weights(prepared.model.state_dict(), path)
 
 
-def _train(state: State, training: Training, run: RunDirectory, choices: Choices) -> bool:
+def _train(state: State, training: Training, run: RunDirectory, progress: Progress, checkpoint_seconds: float) -> bool:
     """Train, writing what each event brings; return False if the user interrupted it."""
     saved = time.monotonic()
     try:
@@ -172,10 +181,10 @@ def _train(state: State, training: Training, run: RunDirectory, choices: Choices
                 if event.weights is not None:
                     save_weights(event.weights, run / "weights.safetensors")
                 write_text(run / "metrics.jsonl", _lines(state.history))
-            if isinstance(event, Epoch) or time.monotonic() - saved >= choices.checkpoint_seconds:
+            if isinstance(event, Epoch) or time.monotonic() - saved >= checkpoint_seconds:
                 state.save(run / CHECKPOINT)
                 saved = time.monotonic()
-            choices.progress(event)
+            progress(event)
     except KeyboardInterrupt:
         return False
     return True
