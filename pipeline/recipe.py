@@ -59,6 +59,9 @@ class ModelKeys:
     )
     vectors: str = _key("", "a file of pre-trained word vectors: word2vec, GloVe or fastText, text, binary or .npz")
     freeze_embedding: bool = _key(False, "leave the token vectors as they are at the start")
+    instance_norm: bool = _key(
+        False, "give each sequence of frames zero mean and unit variance of its own; unused for text"
+    )
     convolution: int = _key(0, "steps a convolution before the first layer sees (0: none)", choices=(0, 3, 5, 7, 9))
     cell: str = _key("lstm", "what a layer is made of", choices=CELLS)
     hidden_size: int = _key(128, "units of a layer in each direction", least=1, most=4096)

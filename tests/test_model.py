@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from pipeline.model import LSTMClassifier, Shape
 from pipeline.model.recurrent import RecurrentLayer
@@ -87,7 +87,7 @@ def test_one_batch_can_be_learned_by_heart(keys: ModelKeys) -> None:
     labels = torch.tensor([0, 1, 2, 0, 1])
     optimizer = torch.optim.Adam(model.train().parameters(), 0.03)
     for _ in range(150):
-        loss = F.cross_entropy(model(token_ids, lengths), labels)
+        loss = functional.cross_entropy(model(token_ids, lengths), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -124,6 +124,20 @@ def test_frames_are_normalised_by_the_training_split_and_a_constant_feature_is_h
     normalised = model.embedding(frames)
     assert normalised.mean(0).abs().max() < 1e-2
     torch.testing.assert_close(normalised.std(0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-2, rtol=0)
+
+
+def test_instance_norm_makes_rows_alike_that_differ_in_loudness_and_takes_padding_for_nothing() -> None:
+    torch.manual_seed(0)
+    keys = ModelKeys(hidden_size=4, instance_norm=True)
+    model = LSTMClassifier(keys, Shape(classes=2, feature_size=3)).eval()
+    row = torch.randn(1, 6, 3)
+    louder = row * torch.tensor([2.0, 3.0, 4.0]) + torch.tensor([1.0, -1.0, 5.0])
+    lengths = torch.tensor([6])
+    torch.testing.assert_close(model(louder, lengths), model(row, lengths), atol=1e-4, rtol=0)
+    padded = functional.pad(row, (0, 0, 0, 3), value=7.0)
+    assert (model(padded, lengths) - model(row, lengths)).abs().max() <= 1e-6
+    one_frame = row[:, :1]
+    assert model(one_frame, torch.tensor([1])).isfinite().all()
 
 
 def test_logits_come_back_in_the_order_of_the_sequences() -> None:

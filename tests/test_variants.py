@@ -1,6 +1,7 @@
 """Every variant of the model, from training to an answer of Triton."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from pipeline.export import export
 from pipeline.publish import publish
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
+from pipeline.sequences import Sequences
 from pipeline.serve import running
 from pipeline.train import train
 from pipeline.verify import verify
-from tests.conftest import QUICK_TEXT
+from tests.conftest import QUICK_FEATURES, QUICK_TEXT
 
 VARIANTS = {
     "one-way": ("model.bidirectional=false",),
@@ -38,23 +40,36 @@ VARIANTS = {
     ),
     "characters": ("tokenizer.level=character", "tokenizer.lowercase=false"),
 }
+FEATURE_VARIANTS = {
+    "instance-norm": ("model.instance_norm=true",),
+    "instance-norm-convolution": ("model.instance_norm=true", "model.convolution=3"),
+}
 
 
-def test_every_variant_is_trained_exported_verified_and_served(text_data: Path, tmp_path: Path) -> None:
+def test_every_variant_is_trained_exported_verified_and_served(
+    text_data: Path, feature_data: Path, tmp_path: Path
+) -> None:
     runs: dict[str, RunDirectory] = {}
-    for name, settings in VARIANTS.items():
-        keys = recipe.load(None, (*QUICK_TEXT, "train.epochs=1", f"publish.name={name}", *settings))
-        runs[name] = train(text_data, keys, tmp_path / "runs")
+    variants = [(name, text_data, (*QUICK_TEXT, *settings)) for name, settings in VARIANTS.items()]
+    variants += [(name, feature_data, (*QUICK_FEATURES, *settings)) for name, settings in FEATURE_VARIANTS.items()]
+    for name, data, settings in variants:
+        keys = recipe.load(None, (*settings, "train.epochs=1", f"publish.name={name}"))
+        runs[name] = train(data, keys, tmp_path / "runs")
         export(runs[name])
         report = verify(runs[name])
         assert report.passed, (name, [check.detail for check in report.checks if not check.passed])
         publish(runs[name], tmp_path / "model_repository")
     with running(tmp_path / "model_repository") as server:
         for name, run in runs.items():
-            reference = Reference.load(run)
-            texts = reference.dataset().split("test").texts()
-            assert reference.tokenizer is not None
-            expected = reference.probabilities(reference.tokenizer.encode(texts))
+            rows, expected = answers_of(Reference.load(run))
             with Client(server.grpc_url, name) as client:
-                given = [list(answer.probabilities.values()) for answer in client.classify(texts)]
+                given = [list(answer.probabilities.values()) for answer in client.classify(rows)]
             assert np.abs(expected - np.array(given, np.float32)).max() <= 1e-5
+
+
+def answers_of(reference: Reference) -> tuple[list[Any], np.ndarray]:
+    """Return the inputs of the test split and PyTorch's answers."""
+    split = reference.dataset().split("test")
+    if reference.tokenizer is None:
+        return split.frames(), reference.probabilities(Sequences.join(split.frames()))
+    return split.texts(), reference.probabilities(reference.tokenizer.encode(split.texts()))

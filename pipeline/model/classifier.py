@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.model.inputs import Convolution, FrameStandardisation, TokenEmbedding
+from pipeline.model.inputs import Convolution, FrameStandardisation, InstanceNorm, TokenEmbedding
 from pipeline.model.normalisation import make_norm
 from pipeline.model.pooling import Pooling
 from pipeline.model.recurrent import OnnxRecurrentLayer, RecurrentLayer
@@ -51,6 +51,7 @@ class LSTMClassifier(nn.Module):
             self.embedding = FrameStandardisation(size)
         else:
             raise ValueError("a model reads tokens or features: one of the two sizes must be given")
+        self.instance_norm = InstanceNorm() if keys.instance_norm and shape.feature_size is not None else None
         self.convolution = Convolution(size, keys.convolution) if keys.convolution else None
         width = keys.hidden_size * (2 if keys.bidirectional else 1)
         self.layers = nn.ModuleList(
@@ -89,6 +90,8 @@ class LSTMClassifier(nn.Module):
     def states(self, steps: Tensor, lengths: Tensor, layers: int | None = None) -> Tensor:
         """Return what the first layers (all of them by default) make of embedded steps: (B, T, F) → (B, T, D·H)."""
         is_valid = _is_valid(steps, lengths)
+        if self.instance_norm is not None:
+            steps = self.instance_norm(steps, lengths, is_valid)
         if self.convolution is not None:
             steps = self.convolution(steps, is_valid)
         for number, (layer, norm) in enumerate(zip(self.layers[:layers], self.norms[:layers], strict=True)):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _FIT_ROWS = 2**16
+_EPSILON = 1e-5
 LARGEST = 1e6  # standard deviations; the gates saturate long before, and products of larger numbers overflow
 
 
@@ -66,6 +67,24 @@ class FrameStandardisation(nn.Module):
         """Standardise, finite whatever comes in: a number that is not counts as the mean."""
         standardised = torch.where(features.isfinite(), (features - self.mean) * self.scale, 0.0)
         return standardised.clamp(-LARGEST, LARGEST)
+
+
+class InstanceNorm(nn.Module):
+    """Each row's frames to zero mean and unit variance of its own: what a speaker or a microphone adds to all goes.
+
+    Shapes:
+        steps: (B, T, F), lengths: (B,), is_valid: (B, T, 1) → (B, T, F).
+
+    Source: Ulyanov et al. 2016, Instance Normalization; in speech, cepstral mean and variance normalisation.
+    """
+
+    def forward(self, steps: Tensor, lengths: Tensor, is_valid: Tensor) -> Tensor:
+        """Normalise; padding is neither measured nor anything but zero."""
+        count = lengths[:, None, None]
+        mean = torch.where(is_valid, steps, 0.0).sum(1, keepdim=True) / count
+        centred = torch.where(is_valid, steps - mean, 0.0)
+        variance = centred.square().sum(1, keepdim=True) / count
+        return centred * torch.rsqrt(variance + _EPSILON)
 
 
 class Convolution(nn.Module):

@@ -80,6 +80,15 @@ def test_serving_does_not_depend_on_which_python_stands_first_on_the_path(words,
         assert ask(client, "words", text=column(b"good"))
 
 
+@pytest.fixture
+def _without_nohup():
+    """Child processes end at a hang-up even when the tests themselves were started with `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_without_nohup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_server_with_exit_code_0_and_leaves_nothing(words, number):
     with serving(words, "--json") as (process, ready, ready_file):
