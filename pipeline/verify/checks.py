@@ -1,48 +1,26 @@
 """Judge: each function asks one question of an engine and returns one `Check`."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from pipeline.verify.cases import HOSTILE_TEXTS, Batch
-from pipeline.verify.compare import Answers, compare, is_worse
+from pipeline.verify.compare import Answers, Distance, Flip, Tolerance, flips
 from pipeline.verify.engines import Engine, Row
 from pipeline.verify.parity_report import Check
 
-INVARIANCE = 1e-6
+INVARIANCE = Tolerance(1e-6)
 _EXCERPT = 200
+_FLIPS_KEPT = 50
 
 
-def parity(name: str, reference: Engine, candidate: Engine, batches: Iterable[Batch], tolerance: float) -> Check:
+def parity(name: str, reference: Engine, candidate: Engine, batches: Iterable[Batch], tolerance: Tolerance) -> Check:
     """Check that a candidate gives the reference's probabilities, labels and validity on every batch."""
-    rows, worst, flips, valid_flips, total = 0, 0.0, 0, 0, 0.0
-    where: dict[str, object] = {}
+    gathered = _Gathered(tolerance)
     for batch in batches:
-        expected, given = reference.answer(batch.rows), candidate.answer(batch.rows)
-        difference = compare(expected, given, tolerance)
-        rows += difference.rows
-        total += difference.mean_absolute * difference.rows
-        flips += len(difference.flips)
-        valid_flips += len(difference.valid_flips)
-        if not where or is_worse(difference.max_absolute, worst):
-            worst = difference.max_absolute
-            where = _worst_case(batch, difference.worst_row, expected, given)
-    passed = rows > 0 and worst <= tolerance and flips == 0 and valid_flips == 0
-    detail = f"max |Δ probability| {worst:.1e} over {rows:,} rows, {flips} labels differ; allowed {tolerance:.0e} and 0"
-    if not passed and where:
-        detail += f"; worst at {where['batch']}, row {where['row']}"
-    if valid_flips:
-        detail += f"; valid differs on {valid_flips} rows"
-    measured = {
-        "rows": rows,
-        "max_absolute": worst,
-        "mean_absolute": total / max(rows, 1),
-        "allowed": tolerance,
-        "flips": flips,
-        "valid_flips": valid_flips,
-        "worst": where,
-    }
-    return Check(candidate.name, name, passed, detail, measured)
+        gathered.add(batch, reference.answer(batch.rows), candidate.answer(batch.rows))
+    return gathered.check(candidate.name, name, "max |Δ probability|")
 
 
 def invariance(name: str, candidate: Engine, batches: Iterable[Batch], alone: Sequence[Answers | None]) -> Check:
@@ -54,26 +32,62 @@ def invariance(name: str, candidate: Engine, batches: Iterable[Batch], alone: Se
         batches: rows in company.
         alone: each row's answer alone, in the order of all batches' rows; None for a companion that is not judged.
     """
-    expectations = iter(alone)
-    judged, worst, changed, where = 0, 0.0, 0, ""
+    gathered, start = _Gathered(INVARIANCE), 0
     for batch in batches:
-        given = candidate.answer(batch.rows)
-        for row in range(len(batch.rows)):
-            expected = next(expectations)
-            if expected is None:
-                continue
-            judged += 1
-            answer = given.rows(np.array([row]))
-            difference = compare(expected, answer, INVARIANCE)
-            changed += len(difference.flips) + len(difference.valid_flips)
-            if is_worse(difference.max_absolute, worst):
-                worst, where = difference.max_absolute, f"{batch.name}, row {row}: {_excerpt(batch.rows[row])}"
-    passed = judged > 0 and worst <= INVARIANCE and changed == 0
-    detail = (
-        f"max |Δ probability| to the row alone {worst:.1e}, {changed} labels differ; allowed {INVARIANCE:.0e} and 0"
-    )
-    measured = {"rows": judged, "max_absolute": worst, "allowed": INVARIANCE, "changed": changed, "worst": where}
-    return Check(candidate.name, name, passed, detail if passed else f"{detail}; worst at {where}", measured)
+        expected = alone[start : start + len(batch.rows)]
+        start += len(batch.rows)
+        judged = np.array([row for row, answer in enumerate(expected) if answer is not None])
+        given = candidate.answer(batch.rows).rows(judged)
+        kept = Batch(batch.name, [batch.rows[row] for row in judged])
+        gathered.add(kept, _joined([answer for answer in expected if answer is not None]), given)
+    return gathered.check(candidate.name, name, "max |Δ probability| to the row alone")
+
+
+class _Gathered:
+    """What was found in the batches so far, and the worst of it, whole."""
+
+    def __init__(self, tolerance: Tolerance) -> None:
+        self._distance = Distance(tolerance)
+        self._worst: dict[str, Any] = {}
+        self._flips: list[dict[str, Any]] = []
+        self._decided = 0
+        self._valid_flips = 0
+        self._by_batch: dict[str, float] = {}
+
+    def add(self, batch: Batch, expected: Answers, given: Answers) -> None:
+        before = self._distance.max_absolute
+        by_row = self._distance.add(expected.probabilities, given.probabilities)
+        row = int(np.argmax(np.where(np.isnan(by_row), np.inf, by_row)))
+        if not self._worst or not (by_row[row] <= before or np.isnan(before)):
+            self._worst = _worst_case(batch, row, expected, given)
+        self._by_batch[batch.name] = max(self._by_batch.get(batch.name, 0.0), float(by_row[row]))
+        self._valid_flips += int((expected.valid != given.valid).sum())
+        for flip in flips(expected, given):
+            self._decided += not flip.margin <= self._distance.tolerance.absolute
+            if len(self._flips) < _FLIPS_KEPT:
+                self._flips.append(_flip(flip, batch))
+
+    def check(self, engine: str, name: str, measure: str) -> Check:
+        distance, allowed = self._distance, self._distance.tolerance.absolute
+        passed = distance.is_within and self._decided == 0 and self._valid_flips == 0
+        detail = (
+            f"{measure} {distance.max_absolute:.1e} over {distance.rows:,} rows, {self._decided} labels differ; "
+            f"allowed {allowed:.0e} and 0"
+        )
+        if not passed and self._worst:
+            detail += f"; worst at {self._worst['batch']}, row {self._worst['row']}: {self._worst['input']}"
+        if self._valid_flips:
+            detail += f"; valid differs on {self._valid_flips} rows"
+        measured = {
+            **distance.figures,
+            "flips": self._decided,
+            "valid_flips": self._valid_flips,
+            "flipped": self._flips,
+            "worst": self._worst,
+        }
+        if len(self._by_batch) > 1:
+            measured["by_batch"] = self._by_batch
+        return Check(engine, name, passed, detail, measured)
 
 
 def repeatability(candidate: Engine, batch: Batch) -> Check:
@@ -94,20 +108,42 @@ def batch_invariance(
                    [item for answer in answers for item in (answer, None)]),
         repeatability(candidate, Batch("sample", rows[:max_batch_size])),
     ]  # fmt: skip
-    generator = np.random.default_rng(0)
-    for name in ("mixed", "shuffled"):
-        order = generator.permutation(len(rows)) if name == "shuffled" else np.arange(len(rows))
+    order = np.random.default_rng(0).permutation(len(rows))
+    arrangements = {
+        "mixed": (np.arange(len(rows)), max_batch_size),
+        "split": (np.arange(len(rows)), max(1, max_batch_size // 2)),
+        "shuffled": (order, max_batch_size),
+    }
+    for name, (indices, size) in arrangements.items():
         batches = [
-            Batch(name, [rows[index] for index in order[start : start + max_batch_size]])
-            for start in range(0, len(rows), max_batch_size)
+            Batch(name, [rows[index] for index in indices[start : start + size]])
+            for start in range(0, len(indices), size)
         ]
-        checks.append(invariance(name, candidate, batches, [answers[index] for index in order]))
+        checks.append(invariance(name, candidate, batches, [answers[index] for index in indices]))
     if is_text:
         beside = [Batch(f"beside {name}", [rows[0], raw, rows[-1]]) for name, raw in HOSTILE_TEXTS]
         checks.append(
             invariance("hostile neighbours", candidate, beside, [answers[0], None, answers[-1]] * len(beside))
         )
     return checks
+
+
+def _joined(answers: Sequence[Answers]) -> Answers:
+    return Answers(
+        np.concatenate([answer.probabilities for answer in answers]),
+        [label for answer in answers for label in answer.labels],
+        np.concatenate([answer.valid for answer in answers]),
+    )
+
+
+def _flip(flip: Flip, batch: Batch) -> dict[str, Any]:
+    return {
+        "batch": batch.name,
+        "row": flip.row,
+        "input": _excerpt(batch.rows[flip.row]),
+        "margin": flip.margin,
+        "labels": list(flip.labels),
+    }
 
 
 def _worst_case(batch: Batch, row: int, expected: Answers, given: Answers) -> dict[str, object]:

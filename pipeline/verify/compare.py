@@ -1,11 +1,13 @@
 """Measure how far two sets of answers are apart; judging is `checks`' work."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import CheckFailed
+
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 @dataclass(frozen=True)
@@ -28,56 +30,131 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far a candidate's answers are from a reference's.
+class Tolerance:
+    """What two numbers may be apart: absolute + relative · |reference|."""
+
+    absolute: float
+    relative: float = 0.0
+
+
+@dataclass
+class Distance:
+    """How far arrays of numbers are from those of a reference, over all batches that were added.
+
+    A number that is not finite, on either side, is NaN apart; NaN is further than any number and never allowed.
+
+    Relative distances are of the numbers that are larger than the absolute tolerance.
 
     Attributes:
-        rows: N.
-        max_absolute: largest |Δ probability|; NaN if any answer holds a NaN.
-        mean_absolute: mean |Δ probability|.
-        worst_row: the row of the largest difference (the first NaN, if there is one).
-        flips: rows whose label differs although the reference's margin exceeds the tolerance.
-        valid_flips: rows whose ``valid`` differs.
+        tolerance: what is allowed.
+        rows: how many were added.
+        not_finite: numbers that are NaN or infinite, of the reference and of the candidate.
     """
 
-    rows: int
-    max_absolute: float
-    mean_absolute: float
-    worst_row: int
-    flips: tuple[int, ...]
-    valid_flips: tuple[int, ...]
+    tolerance: Tolerance
+    rows: int = 0
+    not_finite: tuple[int, int] = (0, 0)
+    _by_row: list[np.ndarray] = field(default_factory=list)
+    _numbers: int = 0
+    _total: float = 0.0
+    _total_relative: float = 0.0
+    _max_relative: float = 0.0
+    _needed: float = 0.0
+    _products: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
+    def add(self, reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+        """Add N > 0 rows of any equal shape, (N, …); return each row's largest |Δ|, (N,).
 
-def compare(reference: Answers, candidate: Answers, tolerance: float) -> Difference:
-    """Compare two engines' answers to the same N > 0 rows.
-
-    Raises:
-        CheckFailed: the shapes differ.
-    """
-    if reference.probabilities.shape != candidate.probabilities.shape:
-        raise CheckFailed(
-            f"probabilities: {candidate.probabilities.shape} where {reference.probabilities.shape} was wanted"
+        Raises:
+            CheckFailed: the shapes differ.
+        """
+        if reference.shape != candidate.shape:
+            raise CheckFailed(f"{candidate.shape} where {reference.shape} was wanted")
+        ours, theirs = (array.reshape(len(array), -1).astype(np.float64) for array in (reference, candidate))
+        finite = np.isfinite(ours), np.isfinite(theirs)
+        self.not_finite = (
+            self.not_finite[0] + int((~finite[0]).sum()),
+            self.not_finite[1] + int((~finite[1]).sum()),
         )
-    difference = np.abs(reference.probabilities.astype(np.float64) - candidate.probabilities)
-    by_row = difference.max(1)
-    worst = int(np.argmax(np.where(np.isnan(by_row), np.inf, by_row)))
-    ordered = np.sort(reference.probabilities, axis=1)
-    is_decided = ordered[:, -1] - ordered[:, -2] > tolerance
-    flips = [
-        row
-        for row, (ours, theirs) in enumerate(zip(reference.labels, candidate.labels, strict=True))
-        if ours != theirs and is_decided[row]
+        is_finite = finite[0] & finite[1]
+        ours, theirs = np.where(is_finite, ours, 0.0), np.where(is_finite, theirs, 0.0)
+        difference = np.where(is_finite, np.abs(ours - theirs), np.nan)
+        size = np.abs(ours)
+        relative = np.where(size > self.tolerance.absolute, difference / np.maximum(size, self.tolerance.absolute), 0.0)
+        by_row = difference.max(1) if difference.shape[1] else np.zeros(len(difference))
+        self.rows += len(ours)
+        self._by_row.append(by_row)
+        self._numbers += difference.size
+        self._total += float(difference.sum())
+        self._total_relative += float(relative.sum())
+        self._max_relative = _worse(self._max_relative, relative)
+        self._needed = _worse(self._needed, difference - self.tolerance.relative * size)
+        self._products += [(ours * theirs).sum(), (ours * ours).sum(), (theirs * theirs).sum()]
+        return by_row
+
+    @property
+    def max_absolute(self) -> float:
+        """The largest |Δ|; NaN if any number is not finite."""
+        return max((float(part.max()) for part in self._by_row), key=_badness, default=0.0)
+
+    @property
+    def is_within(self) -> bool:
+        """Whether there were rows and every number is within the tolerance."""
+        return self.rows > 0 and self._needed <= self.tolerance.absolute
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Everything measured; `needed` is the absolute tolerance that would have passed."""
+        by_row = np.concatenate(self._by_row) if self._by_row else np.zeros(1)
+        product, ours, theirs = self._products
+        return {
+            "rows": self.rows,
+            "max_absolute": self.max_absolute,
+            "mean_absolute": self._total / max(self._numbers, 1),
+            "max_relative": self._max_relative,
+            "mean_relative": self._total_relative / max(self._numbers, 1),
+            "quantiles": dict(zip(map(str, QUANTILES), np.quantile(by_row, QUANTILES).tolist(), strict=True)),
+            "cosine": float(product / np.sqrt(ours * theirs)) if ours > 0 and theirs > 0 else None,
+            "not_finite": list(self.not_finite),
+            "allowed": self.tolerance.absolute,
+            "allowed_relative": self.tolerance.relative,
+            "needed": self._needed,
+        }
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A row whose label is another one.
+
+    Attributes:
+        row: its place among the rows compared.
+        margin: how far the reference's two largest probabilities are apart.
+        labels: the reference's and the candidate's.
+    """
+
+    row: int
+    margin: float
+    labels: tuple[str, str]
+
+
+def flips(reference: Answers, candidate: Answers) -> list[Flip]:
+    """Return the rows whose label differs, whatever the reference's margin."""
+    found = [row for row, (ours, theirs) in enumerate(_pairs(reference, candidate)) if ours != theirs]
+    ordered = np.sort(reference.probabilities[found], axis=1)
+    margins = ordered[:, -1] - ordered[:, -2] if ordered.shape[1] > 1 else np.ones(len(found))
+    return [
+        Flip(row, float(margin), (reference.labels[row], candidate.labels[row]))
+        for row, margin in zip(found, margins, strict=True)
     ]
-    return Difference(
-        rows=len(by_row),
-        max_absolute=float(by_row[worst]),
-        mean_absolute=float(difference.mean()),
-        worst_row=worst,
-        flips=tuple(flips),
-        valid_flips=tuple(int(row) for row in np.flatnonzero(reference.valid != candidate.valid)),
-    )
 
 
-def is_worse(difference: float, worst: float) -> bool:
-    """Say whether a difference is worse than the worst so far; NaN is worse than any number, nothing than NaN."""
-    return not (difference <= worst or math.isnan(worst))
+def _pairs(reference: Answers, candidate: Answers) -> "zip[tuple[str, str]]":
+    return zip(reference.labels, candidate.labels, strict=True)
+
+
+def _worse(worst: float, values: np.ndarray) -> float:
+    return max(worst, float(values.max()) if values.size else 0.0, key=_badness)
+
+
+def _badness(value: float) -> float:
+    return float("inf") if np.isnan(value) else value

@@ -20,11 +20,12 @@ from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CPU, CUDA, open_session
 from pipeline.signature import Signature
 from pipeline.verify import cases, checks
+from pipeline.verify.compare import Tolerance
 from pipeline.verify.declared import check_contract, check_graph, check_hashes, check_weights
 from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
 from pipeline.verify.parity_report import Check, ParityReport
 
-TOLERANCES = {CPU: 1e-5, CUDA: 1e-4}
+TOLERANCES = {CPU: Tolerance(1e-5), CUDA: Tolerance(1e-4)}
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 SAMPLE_ROWS = 64
 GOLDEN_ROWS = 8
@@ -70,8 +71,9 @@ def verify(
             client.contract()  # who cannot be reached is not a failed check: nothing is written
         local = tuple(noted(_file_checks(run, reference, dataset, signature, providers)))
         live = tuple(noted(_endpoint_checks(client, reference, dataset))) if client else ()
+    tolerances = {provider: tolerance.absolute for provider, tolerance in TOLERANCES.items()}
     goldens = tuple(_goldens(reference, dataset))
-    report = ParityReport(hashes, _versions(), TOLERANCES, local, live, goldens)
+    report = ParityReport(hashes, _versions(), tolerances, local, live, goldens)
     report.save(run / "parity.json")
     return report
 
@@ -102,7 +104,7 @@ def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset) -> 
         yield from _engine_checks(engine, reference, dataset, TOLERANCES[CPU])
 
 
-def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, tolerance: float) -> Iterator[Check]:
+def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, tolerance: Tolerance) -> Iterator[Check]:
     interface, largest = reference.signature.interface, reference.recipe.publish.max_batch_size
     torch = TorchEngine(reference)
     questions = {
