@@ -22,12 +22,16 @@ VARIANTS = {
     "last": ("model.pooling=last",),
     "mean": ("model.pooling=mean",),
     "attention": ("model.pooling=attention",),
+    "max-mean": ("model.pooling=max+mean",),
+    "two": ("model.layers=2",),
+    "uncalibrated": ("train.calibrate=false",),
     "concatenated": ("model.pooling=max+mean+last",),
     "stacked": ("model.layers=4",),
     "residual": ("model.layers=3", "model.residual=true"),
     "layer-norm": ("model.layers=2", "model.norm=layer"),
     "batch-norm": ("model.layers=2", "model.norm=batch"),
     "convolution": ("model.convolution=3",),
+    "gru-one-way": ("model.cell=gru", "model.bidirectional=false", "model.pooling=last"),
     "gru": ("model.cell=gru", "model.layers=2"),
     "dropped": ("model.locked_dropout=true", "model.embedding_dropout=0.1", "model.weight_dropout=0.2"),
     "frozen": ("model.freeze_embedding=true",),
@@ -44,6 +48,10 @@ FEATURE_VARIANTS = {
     "instance-norm": ("model.instance_norm=true",),
     "instance-norm-convolution": ("model.instance_norm=true", "model.convolution=3"),
 }
+
+
+def test_at_least_twenty_healthy_models_are_verified() -> None:
+    assert len(VARIANTS) + len(FEATURE_VARIANTS) >= 20
 
 
 def test_every_variant_is_trained_exported_verified_and_served(
