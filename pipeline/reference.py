@@ -1,5 +1,7 @@
 """A trained run, ready to answer in PyTorch: what every other engine is compared with."""
 
+import copy
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +71,16 @@ class Reference:
         signature = make_signature(interface, tuple(info["classes"]), info["feature_size"])
         return cls(run, keys, signature, model, tokenizer, vocabulary)
 
+    def in_float64(self) -> "Reference":
+        """Return the same run in double precision, whose rounding is nothing beside any engine's."""
+        return dataclasses.replace(self, model=copy.deepcopy(self.model).double())
+
     def dataset(self, path: Path | None = None) -> Dataset:
         """Open the data set the run was trained on; see `dataset_of`."""
         return dataset_of(self.run, path)
 
     def probabilities(self, sequences: Sequences, batch_size: int = SCORING_BATCH) -> np.ndarray:
-        """Return (N, C) float32 probabilities in the order of the sequences."""
+        """Return (N, C) probabilities, as precise as the weights, in the order of the sequences."""
         return torch.softmax(logits_of(self.model, sequences, batch_size), 1).numpy()
 
 

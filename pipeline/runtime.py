@@ -11,22 +11,32 @@ from pipeline.errors import PipelineError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+OPTIMISATIONS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 _ERRORS_ONLY = 3
 
 
-def open_session(model: Path | bytes, provider: str = CPU, threads: int = 0) -> ort.InferenceSession:
+def open_session(
+    model: Path | bytes, provider: str = CPU, threads: int = 0, optimisation: str = "all"
+) -> ort.InferenceSession:
     """Open a model on one execution provider.
 
     Args:
         model: a file, or a serialised model.
         provider: the execution provider that must run it; nodes it has no kernel for (strings) run on the CPU.
         threads: threads inside an operator; 0 for one for each core.
+        optimisation: of the graph, when it is loaded; one of `OPTIMISATIONS`.
 
     Raises:
         PipelineError: the model does not load, or ONNX Runtime fell back to another provider.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.graph_optimization_level = OPTIMISATIONS[optimisation]
     options.log_severity_level = _ERRORS_ONLY
     where = model if isinstance(model, Path) else "the model"
     if provider not in ort.get_available_providers():

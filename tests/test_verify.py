@@ -336,8 +336,9 @@ def test_a_healthy_run_passes_every_check_within_the_promised_tolerances(verifie
     assert report["passed"] is True
     measured = {check["name"]: check["measured"] for check in report["checks"]}
     assert set(measured) == {
-        "hashes", "graph", "weights", "grid", "held-out rows", "vocabulary", "hostile texts",
+        "hashes", "graph", "weights", "grid", "held-out rows", "vocabulary", "hostile texts", "drawn texts",
         "padded", "repeated", "mixed", "split", "shuffled", "hostile neighbours",
+        "float64", "optimisation", "threads",
     }  # fmt: skip
     assert all(measured[name]["max_absolute"] <= 1e-5 for name in ("grid", "held-out rows", "vocabulary"))
     assert all(measured[name]["max_absolute"] <= 1e-6 for name in ("padded", "mixed", "shuffled", "hostile neighbours"))

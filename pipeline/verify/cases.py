@@ -47,6 +47,25 @@ HOSTILE_TEXTS: tuple[tuple[str, bytes], ...] = (
     (f"{LONG_TEXT_WORDS:,} words", b"good " * LONG_TEXT_WORDS),
 )
 
+DRAWN_TEXTS = 512
+_SCRIPTS = (  # ranges of code points that drawn texts are made of
+    (0x20, 0x7E),  # ASCII
+    (0x09, 0x0D),  # white space
+    (0xA0, 0x17F),  # Latin letters with marks, and the no-break space
+    (0x300, 0x36F),  # combining marks
+    (0x370, 0x3FF),  # Greek
+    (0x400, 0x52F),  # Cyrillic
+    (0x590, 0x6FF),  # Hebrew, Arabic
+    (0x900, 0x97F),  # Devanagari
+    (0x2000, 0x206F),  # spaces, joiners, directions
+    (0x3000, 0x30FF),  # ideographic space, Kana
+    (0x4E00, 0x9FFF),  # Han
+    (0xAC00, 0xD7A3),  # Hangul
+    (0x1F300, 0x1FAFF),  # pictographs
+    (0x20000, 0x2A6DF),  # Han, extension B
+    (0x01, 0x10FFFF),  # anything
+)
+
 HOSTILE_NUMBERS = (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45)
 
 
@@ -81,6 +100,20 @@ def hostile_texts() -> Iterator[Batch]:
         yield Batch(name, [raw])
 
 
+def drawn_texts(size: int = 64) -> Iterator[Batch]:
+    """Yield texts of drawn characters of one to three scripts, which no list of hostile texts would hold."""
+    generator = np.random.default_rng(0)
+    for start in range(0, DRAWN_TEXTS, size):
+        yield Batch(f"drawn {start}…", [_drawn_text(generator) for _ in range(size)])
+
+
+def _drawn_text(generator: np.random.Generator) -> str:
+    scripts = [_SCRIPTS[number] for number in generator.integers(0, len(_SCRIPTS), generator.integers(1, 4))]
+    places = generator.integers(0, len(scripts), generator.integers(1, 60))
+    points = (int(generator.integers(low, high + 1)) for low, high in (scripts[place] for place in places))
+    return "".join(chr(point) for point in points if not 0xD800 <= point <= 0xDFFF)  # a surrogate is no character
+
+
 def hostile_frames(feature_size: int) -> Iterator[Batch]:
     """Yield three frames whose middle one holds a hostile number, beside the same frames without it."""
     for number in HOSTILE_NUMBERS:
@@ -104,6 +137,12 @@ def sample(dataset: Dataset, interface: str, count: int) -> list[Row]:
     split = dataset.split("validation")
     indices = np.sort(np.random.default_rng(0).permutation(len(split))[:count])
     return list(split.texts(indices)) if interface == "text" else split.frames(indices)
+
+
+def sample_batch(reference: Reference, dataset: Dataset, count: int) -> Batch:
+    """Return some validation rows and the longest row there can be, together."""
+    rows = sample(dataset, reference.signature.interface, count)
+    return Batch(f"{len(rows)} validation rows and the longest", [*rows, longest_row(reference, dataset)])
 
 
 def longest_row(reference: Reference, dataset: Dataset) -> Row:

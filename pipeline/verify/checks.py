@@ -1,6 +1,6 @@
 """Judge: each function asks one question of an engine and returns one `Check`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,25 @@ def invariance(name: str, candidate: Engine, batches: Iterable[Batch], alone: Se
         kept = Batch(batch.name, [batch.rows[row] for row in judged])
         gathered.add(kept, _joined([answer for answer in expected if answer is not None]), given)
     return gathered.check(candidate.name, name, "max |Δ probability| to the row alone")
+
+
+def settings(
+    name: str, reference: Engine, candidates: Mapping[str, Engine], batch: Batch, tolerance: Tolerance
+) -> Check:
+    """Check that an engine gives the reference's answers in each of its settings.
+
+    Args:
+        name: what is set.
+        reference: the engine to agree with.
+        candidates: the engine, by its setting.
+        batch: what is asked.
+        tolerance: what is allowed.
+    """
+    gathered, expected = _Gathered(tolerance), reference.answer(batch.rows)
+    for setting, candidate in candidates.items():
+        gathered.add(Batch(setting, batch.rows), expected, candidate.answer(batch.rows))
+    (engine,) = {candidate.name for candidate in candidates.values()}
+    return gathered.check(engine, name, f"{', '.join(candidates)}: max |Δ probability|")
 
 
 class _Gathered:

@@ -36,7 +36,7 @@ class TorchEngine:
         self._classes = reference.signature.classes
 
     def answer(self, rows: Sequence[Row]) -> Answers:
-        """Answer in PyTorch, float32."""
+        """Answer in PyTorch."""
         if self._reference.tokenizer is None:
             valid = np.array([np.isfinite(row).all() for row in rows])
             sequences = Sequences.join(rows)

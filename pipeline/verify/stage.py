@@ -1,9 +1,11 @@
 """Ask every engine every question, and write down the answers."""
 
 import contextlib
+import os
 import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from pipeline.errors import PipelineError, RequestError, ServerError
 from pipeline.files import sha256_of
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
-from pipeline.runtime import CPU, CUDA, open_session
+from pipeline.runtime import CPU, CUDA, OPTIMISATIONS, open_session
 from pipeline.signature import Signature
 from pipeline.verify import cases, checks
 from pipeline.verify.compare import Tolerance
@@ -93,7 +95,23 @@ def _file_checks(
         except PipelineError as error:
             yield Check(provider, "load", False, str(error))
             continue
-        yield from _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider])
+        asked = _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider])
+        yield from _answered(provider, chain(asked, _setting_checks(run, provider, reference, dataset)))
+
+
+def _setting_checks(run: RunDirectory, provider: str, reference: Reference, dataset: Dataset) -> Iterator[Check]:
+    """Check that neither the graph's optimisation nor the number of threads decides an answer."""
+    sample = cases.sample_batch(reference, dataset, SAMPLE_ROWS)
+
+    def engine(**settings: Any) -> OnnxEngine:
+        return OnnxEngine(open_session(run / "model.onnx", provider, **settings))
+
+    double = TorchEngine(reference.in_float64())
+    yield checks.parity("float64", double, engine(), [sample], TOLERANCES[provider])
+    engines = {name: engine(optimisation=name) for name in OPTIMISATIONS}
+    yield checks.settings("optimisation", TorchEngine(reference), engines, sample, TOLERANCES[provider])
+    engines = {f"{count} threads": engine(threads=count) for count in sorted({1, 2, os.cpu_count() or 1})}
+    yield checks.settings("threads", engine(), engines, sample, checks.INVARIANCE)
 
 
 def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset) -> Iterator[Check]:
@@ -101,7 +119,7 @@ def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset) -> 
     contract = check_contract(engine.name, client.contract(), reference.signature)
     yield contract
     if contract.passed:
-        yield from _engine_checks(engine, reference, dataset, TOLERANCES[CPU])
+        yield from _answered(engine.name, _engine_checks(engine, reference, dataset, TOLERANCES[CPU]))
 
 
 def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, tolerance: Tolerance) -> Iterator[Check]:
@@ -112,18 +130,31 @@ def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, toler
         "held-out rows": cases.held_out(dataset, interface, largest),
     }
     if interface == "text":
-        questions |= {"vocabulary": cases.vocabulary(reference), "hostile texts": cases.hostile_texts()}
+        questions |= {
+            "vocabulary": cases.vocabulary(reference),
+            "hostile texts": cases.hostile_texts(),
+            "drawn texts": cases.drawn_texts(),
+        }
     elif not isinstance(engine, EndpointEngine):  # the client refuses such frames itself
         questions["hostile numbers"] = cases.hostile_frames(reference.signature.feature_size or 0)
+    for name, batches in questions.items():
+        yield checks.parity(name, torch, engine, batches, tolerance)
+    rows, longest = cases.sample(dataset, interface, SAMPLE_ROWS), cases.longest_row(reference, dataset)
+    yield from checks.batch_invariance(engine, rows, longest, largest, is_text=interface == "text")
+
+
+def _answered(engine: str, made: Iterator[Check]) -> Iterator[Check]:
+    """Pass checks on; an engine that cannot answer fails one more, named ``answers``, and is asked nothing else.
+
+    Raises:
+        ServerError: a server is gone, which says nothing about its answers.
+    """
     try:
-        for name, batches in questions.items():
-            yield checks.parity(name, torch, engine, batches, tolerance)
-        rows, longest = cases.sample(dataset, interface, SAMPLE_ROWS), cases.longest_row(reference, dataset)
-        yield from checks.batch_invariance(engine, rows, longest, largest, is_text=interface == "text")
+        yield from made
     except PipelineError as error:
         if isinstance(error, ServerError) and not isinstance(error, RequestError):
-            raise  # gone, which says nothing about its answers
-        yield Check(engine.name, "answers", False, f"the engine failed: {error}")
+            raise
+        yield Check(engine, "answers", False, f"the engine failed: {error}")
 
 
 def _goldens(reference: Reference, dataset: Dataset) -> Iterator[dict[str, Any]]:
