@@ -15,11 +15,21 @@ LONG_TEXT_WORDS = 100_000
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A place in the grid: how many rows, the greatest length there can be, and how the lengths are arranged."""
+
+    batch: int
+    length: int
+    arrangement: str
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Rows that are asked together, and what they are called in the report."""
+    """Rows that are asked together, what they are called in the report, and their place in the grid, if any."""
 
     name: str
     rows: list[Row]
+    shape: Shape | None = None
 
 
 HOSTILE_TEXTS: tuple[tuple[str, bytes], ...] = (
@@ -85,7 +95,7 @@ def grid(reference: Reference, dataset: Dataset) -> Iterator[Batch]:
             }
             for name, lengths in arrangements.items():
                 drawn = [_draw(reference, int(size), generator) for size in lengths]
-                yield Batch(f"batch {rows} × length {length}, {name}", drawn)
+                yield Batch(f"batch {rows} × length {length}, {name}", drawn, Shape(rows, length, name))
 
 
 def vocabulary(reference: Reference, size: int = 256) -> Iterator[Batch]:

@@ -1,12 +1,13 @@
 """Judge: each function asks one question of an engine and returns one `Check`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from pipeline.verify.cases import HOSTILE_TEXTS, Batch
-from pipeline.verify.compare import Answers, Distance, Flip, Tolerance, flips
+from pipeline.verify.compare import Answers, Distance, Flip, Tolerance, badness, flips, worse
 from pipeline.verify.engines import Engine, Row
 from pipeline.verify.parity_report import Check
 
@@ -72,6 +73,7 @@ class _Gathered:
         self._decided = 0
         self._valid_flips = 0
         self._by_batch: dict[str, float] = {}
+        self._grid: list[dict[str, Any]] = []
 
     def add(self, batch: Batch, expected: Answers, given: Answers) -> None:
         before = self._distance.max_absolute
@@ -79,12 +81,13 @@ class _Gathered:
         row = int(np.argmax(np.where(np.isnan(by_row), np.inf, by_row)))
         if not self._worst or not (by_row[row] <= before or np.isnan(before)):
             self._worst = _worst_case(batch, row, expected, given)
-        self._by_batch[batch.name] = max(self._by_batch.get(batch.name, 0.0), float(by_row[row]))
+        self._by_batch[batch.name] = worse(self._by_batch.get(batch.name, 0.0), by_row)
+        if batch.shape:
+            self._grid.append({**asdict(batch.shape), "max_absolute": float(by_row[row])})
         self._valid_flips += int((expected.valid != given.valid).sum())
         for flip in flips(expected, given):
             self._decided += not flip.margin <= self._distance.tolerance.absolute
-            if len(self._flips) < _FLIPS_KEPT:
-                self._flips.append(_flip(flip, batch))
+            self._flips.append(_flip(flip, batch))
 
     def check(self, engine: str, name: str, measure: str) -> Check:
         distance, allowed = self._distance, self._distance.tolerance.absolute
@@ -100,11 +103,14 @@ class _Gathered:
         measured = {
             **distance.figures,
             "flips": self._decided,
+            "near_flips": len(self._flips) - self._decided,
             "valid_flips": self._valid_flips,
-            "flipped": self._flips,
+            "flipped": sorted(self._flips, key=lambda flip: badness(flip["margin"]), reverse=True)[:_FLIPS_KEPT],
             "worst": self._worst,
         }
-        if len(self._by_batch) > 1:
+        if self._grid:
+            measured["grid"] = self._grid
+        elif len(self._by_batch) > 1:
             measured["by_batch"] = self._by_batch
         return Check(engine, name, passed, detail, measured)
 

@@ -8,6 +8,8 @@ import numpy as np
 from pipeline.errors import CheckFailed
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
+EDGES = (*(float(f"{digit}e{power}") for power in range(-9, 0) for digit in (1, 2, 5)), 1.0)
+"""Where the bins of every histogram end; what is allowed ends one more."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,15 @@ class Distance:
         self._numbers += difference.size
         self._total += float(difference.sum())
         self._total_relative += float(relative.sum())
-        self._max_relative = _worse(self._max_relative, relative)
-        self._needed = _worse(self._needed, difference - self.tolerance.relative * size)
+        self._max_relative = worse(self._max_relative, relative)
+        self._needed = worse(self._needed, difference - self.tolerance.relative * size)
         self._products += [(ours * theirs).sum(), (ours * ours).sum(), (theirs * theirs).sum()]
         return by_row
 
     @property
     def max_absolute(self) -> float:
         """The largest |Δ|; NaN if any number is not finite."""
-        return max((float(part.max()) for part in self._by_row), key=_badness, default=0.0)
+        return max((float(part.max()) for part in self._by_row), key=badness, default=0.0)
 
     @property
     def is_within(self) -> bool:
@@ -114,6 +116,7 @@ class Distance:
             "max_relative": self._max_relative,
             "mean_relative": self._total_relative / max(self._numbers, 1),
             "quantiles": dict(zip(map(str, QUANTILES), np.quantile(by_row, QUANTILES).tolist(), strict=True)),
+            "histogram": _histogram(by_row[: self.rows], self.tolerance.absolute),
             "cosine": float(product / np.sqrt(ours * theirs)) if ours > 0 and theirs > 0 else None,
             "not_finite": list(self.not_finite),
             "allowed": self.tolerance.absolute,
@@ -148,13 +151,23 @@ def flips(reference: Answers, candidate: Answers) -> list[Flip]:
     ]
 
 
+def _histogram(by_row: np.ndarray, allowed: float) -> dict[str, Any]:
+    """Count rows up to each edge and above the edge before, then rows above the last; NaN stands apart."""
+    edges = sorted({*EDGES, allowed})
+    numbers = by_row[~np.isnan(by_row)]
+    counts = np.bincount(np.searchsorted(edges, numbers, side="left"), minlength=len(edges) + 1)
+    return {"edges": edges, "counts": counts.tolist(), "not_finite": len(by_row) - len(numbers)}
+
+
 def _pairs(reference: Answers, candidate: Answers) -> "zip[tuple[str, str]]":
     return zip(reference.labels, candidate.labels, strict=True)
 
 
-def _worse(worst: float, values: np.ndarray) -> float:
-    return max(worst, float(values.max()) if values.size else 0.0, key=_badness)
+def worse(worst: float, values: np.ndarray) -> float:
+    """Return the largest of a number and many; NaN is larger than any."""
+    return max(worst, float(values.max()) if values.size else 0.0, key=badness)
 
 
-def _badness(value: float) -> float:
+def badness(value: float) -> float:
+    """Return what a distance is ordered by: NaN is further than any number."""
     return float("inf") if np.isnan(value) else value
