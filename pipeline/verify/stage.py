@@ -3,7 +3,8 @@
 import contextlib
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,7 @@ import onnxruntime
 from pipeline import __version__
 from pipeline.client import Client
 from pipeline.dataset import Dataset
-from pipeline.errors import PipelineError, RequestError, ServerError
+from pipeline.errors import PipelineError, RequestError, ServerError, UsageError
 from pipeline.files import sha256_of
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
@@ -40,6 +41,7 @@ def verify(
     providers: tuple[str, ...] = ("cpu",),
     endpoint: str | None = None,
     model: str | None = None,
+    only: Collection[str] = (),
     progress: Callable[[Check], None] = lambda _: None,
 ) -> ParityReport:
     """Compare an exported run with PyTorch on every provider, and on a live endpoint, and write ``parity.json``.
@@ -50,20 +52,24 @@ def verify(
         providers: ``cpu``, ``cuda``.
         endpoint: ``HOST:PORT`` of a Triton gRPC endpoint that serves the model.
         model: the model's name there; the run's own by default.
+        only: names of the checks to make, all by default; with any, nothing is written and nothing counts as verified.
         progress: called with every check as it is made.
 
     Raises:
         RunError: the run is not whole.
         DataError: the data set is missing, damaged, or another one.
         ServerError: the endpoint does not answer, or not for this model; an earlier report is untouched.
+        UsageError: there is no check of a name in `only`.
     """
     reference = Reference.load(run)
     dataset = reference.dataset(data)
     signature = Signature.load(run.require("signature.json"))
     hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
 
+    wanted = _Wanted(frozenset(only))
+
     def noted(made: Iterator[Check]) -> Iterator[Check]:
-        for check in made:
+        for check in filter(wanted.is_shown, made):
             progress(check)
             yield check
 
@@ -71,17 +77,45 @@ def verify(
         client = stack.enter_context(Client(endpoint, model or run.info["name"])) if endpoint else None
         if client:
             client.contract()  # who cannot be reached is not a failed check: nothing is written
-        local = tuple(noted(_file_checks(run, reference, dataset, signature, providers)))
-        live = tuple(noted(_endpoint_checks(client, reference, dataset))) if client else ()
+        local = tuple(noted(_file_checks(run, reference, dataset, signature, providers, wanted)))
+        live = tuple(noted(_endpoint_checks(client, reference, dataset, wanted))) if client else ()
     tolerances = {provider: tolerance.absolute for provider, tolerance in TOLERANCES.items()}
     goldens = tuple(_goldens(reference, dataset))
     report = ParityReport(hashes, _versions(), tolerances, local, live, goldens)
-    report.save(run / "parity.json")
+    if not only:
+        report.save(run / "parity.json")
+    elif not report.failures:
+        wanted.require_met()
     return report
 
 
+@dataclass
+class _Wanted:
+    """The checks that were asked for, all if none is named, and the names that were met."""
+
+    names: frozenset[str]
+    met: dict[str, None] = field(default_factory=dict)
+
+    def is_asked(self, name: str) -> bool:
+        self.met[name] = None
+        return not self.names or name in self.names
+
+    def is_shown(self, check: Check) -> bool:
+        """Whether a check was asked for, or says that an engine could not be asked."""
+        return self.is_asked(check.name) or check.name in {"load", "answers"}
+
+    def require_met(self) -> None:
+        if missing := self.names - set(self.met):
+            raise UsageError(f"no check {', '.join(sorted(missing))} is made here; there are {', '.join(self.met)}.")
+
+
 def _file_checks(
-    run: RunDirectory, reference: Reference, dataset: Dataset, signature: Signature, providers: tuple[str, ...]
+    run: RunDirectory,
+    reference: Reference,
+    dataset: Dataset,
+    signature: Signature,
+    providers: tuple[str, ...],
+    wanted: _Wanted,
 ) -> Iterator[Check]:
     yield check_hashes(run, signature)
     graph = check_graph(run, signature, reference)
@@ -95,7 +129,7 @@ def _file_checks(
         except PipelineError as error:
             yield Check(provider, "load", False, str(error))
             continue
-        asked = _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider])
+        asked = _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider], wanted)
         yield from _answered(provider, chain(asked, _setting_checks(run, provider, reference, dataset)))
 
 
@@ -114,15 +148,17 @@ def _setting_checks(run: RunDirectory, provider: str, reference: Reference, data
     yield checks.settings("threads", engine(), engines, sample, checks.INVARIANCE)
 
 
-def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset) -> Iterator[Check]:
+def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset, wanted: _Wanted) -> Iterator[Check]:
     engine = EndpointEngine(client)
     contract = check_contract(engine.name, client.contract(), reference.signature)
     yield contract
     if contract.passed:
-        yield from _answered(engine.name, _engine_checks(engine, reference, dataset, TOLERANCES[CPU]))
+        yield from _answered(engine.name, _engine_checks(engine, reference, dataset, TOLERANCES[CPU], wanted))
 
 
-def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, tolerance: Tolerance) -> Iterator[Check]:
+def _engine_checks(
+    engine: Engine, reference: Reference, dataset: Dataset, tolerance: Tolerance, wanted: _Wanted
+) -> Iterator[Check]:
     interface, largest = reference.signature.interface, reference.recipe.publish.max_batch_size
     torch = TorchEngine(reference)
     questions = {
@@ -138,7 +174,8 @@ def _engine_checks(engine: Engine, reference: Reference, dataset: Dataset, toler
     elif not isinstance(engine, EndpointEngine):  # the client refuses such frames itself
         questions["hostile numbers"] = cases.hostile_frames(reference.signature.feature_size or 0)
     for name, batches in questions.items():
-        yield checks.parity(name, torch, engine, batches, tolerance)
+        if wanted.is_asked(name):  # a question not asked for costs nothing
+            yield checks.parity(name, torch, engine, batches, tolerance)
     rows, longest = cases.sample(dataset, interface, SAMPLE_ROWS), cases.longest_row(reference, dataset)
     yield from checks.batch_invariance(engine, rows, longest, largest, is_text=interface == "text")
 
