@@ -79,6 +79,33 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """One cell of a heat map: what stands in it, how deep its shade is (0 to 1), and whether it is too much."""
+
+    text: str
+    depth: float = 0.0
+    is_bad: bool = False
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Shaded figures at each place of two axes, whose rows come in groups.
+
+    Attributes:
+        caption: the heading.
+        corners: what the groups, the rows in them and the columns are.
+        columns: each column's heading.
+        groups: heading, and each row's heading and cells.
+    """
+
+    kind: ClassVar[str] = "heat_map"
+    caption: str
+    corners: tuple[str, str, str]
+    columns: tuple[str, ...]
+    groups: tuple[tuple[str, tuple[tuple[str, tuple[Heat, ...]], ...]], ...]
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A picture with the words that stand under it."""
 
@@ -120,6 +147,15 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """What failed, and the command that makes it fail again."""
+
+    kind: ClassVar[str] = "failure"
+    text: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Fold:
     """Blocks that open on a click."""
 
@@ -136,7 +172,7 @@ class Stack:
     blocks: tuple["Block", ...]
 
 
-Block: TypeAlias = Table | Matrix | Drawings | Facts | Note | Code | Fold | Stack
+Block: TypeAlias = Table | Matrix | HeatMap | Drawings | Facts | Note | Code | Failure | Fold | Stack
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Small drawings as inline SVG: lines over epochs, and confidence against accuracy.
+"""Small drawings as inline SVG: lines over epochs, confidence against accuracy, and how many rows are how far apart.
 
 Colours are classes of the page's style sheet, so that a drawing follows light and dark; every line also has its own
 dashes, and every drawing a text that says what it shows.
@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from markupsafe import Markup
 
-from pipeline.report.words import is_finite
+from pipeline.report.words import is_finite, scientific
 
 WIDTH, HEIGHT = 320, 222
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 36, 36
@@ -120,6 +120,35 @@ def reliability(title: str, bins: Sequence[tuple[float, float, int]]) -> Markup:
     return _svg(title, parts)
 
 
+def histogram(title: str, edges: Sequence[float], counts: Sequence[int], not_finite: int, allowed: float) -> Markup:
+    """Draw how many rows lie in each range, both on a logarithmic scale, with the largest number allowed marked.
+
+    Args:
+        title: what the drawing shows, for those who do not see it.
+        edges: where the ranges end, rising; `allowed` is one of them.
+        counts: rows up to each edge and above the one before, then rows above the last.
+        not_finite: rows with a number that is not finite, drawn apart.
+        allowed: the mark; ranges above it are drawn as too far.
+    """
+    limit = sum(edge <= allowed for edge in edges)
+    last = max([limit + 3, *(number for number, rows in enumerate(counts) if rows)])
+    shown = min(last + 1, len(counts))
+    places = shown + 3 * bool(not_finite)
+    powers = range(len(str(max([*counts, not_finite]))) + 1)
+    frame = _Frame([0, places], [0, *(power + 0.5 for power in powers)])
+    parts = [_powers_of_ten(frame, powers), _decades(frame, edges[: shown - 1])]
+    for number, rows in [*enumerate(counts[:shown]), (places - 1, not_finite)]:
+        parts.append(_bar(frame, number, rows, is_beyond=number >= limit))
+    if not_finite:
+        parts.append(_text(frame.x(places), HEIGHT - _BOTTOM + 16, "NaN", "end"))
+    x = frame.x(limit)
+    parts.append(
+        Markup('<line class="limit" x1="{0}" y1="{1}" x2="{0}" y2="{2}"/>').format(x, _TOP - 13, HEIGHT - _BOTTOM)
+    )
+    parts.append(_text(x, _TOP - 17, f"allowed {scientific(allowed)}", "middle"))
+    return _svg(title, parts)
+
+
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Return round, evenly spaced numbers whose first and last enclose both ends; at least two."""
     size = max(abs(low), abs(high), _SMALLEST)
@@ -161,6 +190,47 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> Markup:
     parts.append(_text((_LEFT + right) / 2, HEIGHT - 4, x_label, "middle"))
     parts.append(_text(4, 12, y_label, "start"))
     return Markup("").join(parts)
+
+
+def _powers_of_ten(frame: _Frame, powers: Sequence[int]) -> Markup:
+    parts = [
+        _text(4, 12, "rows", "start"),
+        _text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 4, "max |Δ| of a row", "middle"),
+    ]
+    for power in powers:
+        y = frame.y(power + 0.5)
+        parts.append(Markup('<line class="grid" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(_LEFT, y, WIDTH - _RIGHT, y))
+        parts.append(_text(_LEFT - 6, y + 3.5, f"{10**power:,}", "end"))
+    return Markup("").join(parts)
+
+
+def _decades(frame: _Frame, edges: Sequence[float]) -> Markup:
+    """Name every power of ten among the edges, or every second one where there are many."""
+    bottom = HEIGHT - _BOTTOM
+    parts = [
+        Markup('<line class="axis" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(_LEFT, bottom, WIDTH - _RIGHT, bottom)
+    ]
+    decades = [(number, edge) for number, edge in enumerate(edges, 1) if _is_power_of_ten(edge)]
+    for number, edge in decades[:: 1 if len(decades) < 7 else 2]:
+        x = frame.x(number)
+        parts.append(Markup('<line class="axis" x1="{0}" y1="{1}" x2="{0}" y2="{2}"/>').format(x, bottom, bottom + 4))
+        parts.append(_text(x, bottom + 16, scientific(edge), "middle"))
+    return Markup("").join(parts)
+
+
+def _is_power_of_ten(number: float) -> bool:
+    return number > 0 and abs(math.log10(number) - round(math.log10(number))) < 1e-9
+
+
+def _bar(frame: _Frame, number: int, rows: int, *, is_beyond: bool) -> Markup:
+    if not rows:
+        return Markup("")
+    x, y = frame.x(number), frame.y(math.log10(rows) + 0.5)
+    kind = "bar beyond" if is_beyond else "bar"
+    width, height = frame.x(number + 1) - x - 1, frame.y(0) - y
+    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(
+        kind, x, y, round(width, 1), round(height, 1)
+    )
 
 
 def _legend(series: Sequence[Series]) -> Markup:

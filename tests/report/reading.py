@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "link", "br", "hr", "img", "input", "circle", "line", "polyline"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "circle", "line", "polyline", "rect"}
 
 
 class Page(HTMLParser):

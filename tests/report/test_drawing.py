@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.drawing import Series, curves, reliability, ticks
+from pipeline.report.drawing import HEIGHT, WIDTH, Series, curves, histogram, reliability, ticks
 from tests.report.reading import VOID
 
 NUMBERS = st.floats(-1e30, 1e30)
@@ -57,3 +57,44 @@ def test_a_gap_splits_a_line_and_a_lone_point_is_a_dot():
 def test_a_title_is_escaped_in_a_drawing():
     drawing = curves('"><script>', "nats", [1], [Series("<b>", [1.0]), Series("two", [2.0], style=2)], best=1)
     assert set(re.findall(r"<(\w+)", drawing)) - VOID == {"svg", "text"}
+
+
+EDGES = [float(f"{digit}e{power}") for power in range(-9, 0) for digit in (1, 2, 5)]
+
+
+def bars(drawing):
+    found = re.findall(r'<rect class="([^"]*)" x="([^"]*)" y="([^"]*)" width="([^"]*)" height="([^"]*)"/>', drawing)
+    return [(kind, *map(float, numbers)) for kind, *numbers in found]
+
+
+@given(
+    st.lists(st.integers(0, 10**9), min_size=len(EDGES) + 1, max_size=len(EDGES) + 1),
+    st.integers(0, 10**9),
+    st.sampled_from([1e-6, 1e-5, 2e-4]),
+)
+def test_any_counts_make_a_bar_each_inside_the_frame_and_marked_where_they_are_too_far(counts, not_finite, allowed):
+    found = bars(histogram("words", EDGES, counts, not_finite, allowed))
+    assert len(found) == sum(rows > 0 for rows in (*counts, not_finite))
+    beyond = [rows for edge, rows in zip([*EDGES, 1], counts, strict=True) if edge > allowed]
+    assert sum("beyond" in kind for kind, *_ in found) == sum(rows > 0 for rows in (*beyond, not_finite))
+    for _, x, y, width, height in found:
+        assert 0 < x < x + width <= WIDTH
+        assert 0 < y < y + height <= HEIGHT
+        assert height > 1
+
+
+def test_a_histogram_ends_a_little_beyond_what_is_allowed_or_at_its_last_row():
+    few, far = ([9] + [0] * len(EDGES) for _ in range(2))
+    far[-1] = 1
+    assert "1e-01" not in histogram("words", EDGES, few, 0, 1e-5)
+    assert "1e-01" in histogram("words", EDGES, far, 0, 1e-5)
+
+
+def test_rows_that_are_not_finite_stand_apart_in_a_histogram():
+    counts = [9] + [0] * len(EDGES)
+    assert "NaN" not in histogram("words", EDGES, counts, 0, 1e-5)
+    drawing = histogram("words", EDGES, counts, 4, 1e-5)
+    assert ">NaN<" in drawing
+    (_, x, *_), (kind, other, *_) = bars(drawing)
+    assert kind == "bar beyond"
+    assert other > x + 100

@@ -148,17 +148,45 @@ def _parity(path: Path, classes: tuple[str, ...]) -> dict[str, Any]:
         "candidate": [share + 3.2e-7] * len(classes),
         "labels": [classes[0], classes[0]],
     }
-    grid = {"rows": 888, "max_absolute": 3.2e-7, "allowed": 1e-5, "flips": 0, "valid_flips": 0, "worst": worst}
+    places = [
+        {"batch": batch, "length": length, "arrangement": arrangement, "max_absolute": 3.2e-7}
+        for batch in (1, 7)
+        for length in (1, 3)
+        for arrangement in ("uniform", "ragged", "one long")
+    ]
+    near = {"batch": "batch 7 × length 3, ragged", "row": 2, "margin": 2.5e-6, "labels": [classes[0], classes[1]]}
+    grid = {
+        "rows": 888,
+        "max_absolute": 3.2e-7,
+        "mean_absolute": 1e-8,
+        "max_relative": 4e-7,
+        "mean_relative": 2e-8,
+        "quantiles": {"0.5": 1e-8, "0.9": 1e-7, "0.99": 2e-7, "0.999": 3e-7},
+        "histogram": {"edges": [1e-7, 1e-6, 1e-5, 1e-4], "counts": [870, 18, 0, 0, 0], "not_finite": 0},
+        "cosine": 1.0,
+        "not_finite": [0, 0],
+        "allowed": 1e-5,
+        "allowed_relative": 0.0,
+        "needed": 3.2e-7,
+        "flips": 0,
+        "near_flips": 1,
+        "valid_flips": 0,
+        "flipped": [near | {"input": "'<i>neither</i> nor'"}],
+        "worst": worst,
+        "grid": places,
+    }
     return {
         "format": 1,
         "passed": True,
         "hashes": {name: sha256_of(path / name) for name in ("weights.safetensors", "model.onnx", "signature.json")},
-        "versions": {"pipeline": "0.1.0", "onnxruntime": "1.99.2"},
+        "versions": {"pipeline": "0.1.0", "python": "3.11.7", "torch": "2.99.1", "onnxruntime": "1.99.2"},
+        "tolerances": {"CPUExecutionProvider": 1e-5},
         "checks": [
             check("files", "hashes", detail="3 files are the bytes that were exported", measured={"changed": []}),
             check("CPUExecutionProvider", "grid", measured=grid),
         ],
         "endpoint_checks": [check("grpc://127.0.0.1:8001", "grid", measured=grid)],
+        "goldens": [{"text": "so calm", "probabilities": [share] * len(classes), "label": classes[0]}],
     }
 
 

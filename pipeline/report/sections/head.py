@@ -68,4 +68,4 @@ def _difference(parity: Record) -> Figure:
     values = [measured["max_absolute"] for measured in checks]
     worst = None if not all(is_finite(value) for value in values) else max(values, default=0)
     allowed = " and ".join(scientific(value) for value in sorted({measured["allowed"] for measured in checks}))
-    return Figure(scientific(worst), "largest |Δ probability| from PyTorch", f"allowed: {allowed or NONE}")
+    return Figure(scientific(worst), "largest |Δ probability|", f"allowed: {allowed or NONE}")

@@ -4,10 +4,9 @@ import shlex
 from collections.abc import Iterator
 
 from pipeline.report.blocks import Block, Cell, Code, Column, Fold, Group, Note, Section, Table
+from pipeline.report.engines import all_checks, verify_options
 from pipeline.report.records import Record, Records, expecting
 from pipeline.report.words import NONE
-
-_PROVIDERS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 
 
 def files_and_versions(records: Records) -> Section:
@@ -78,15 +77,6 @@ def _commands(records: Records) -> Iterator[str]:
     yield f"RUN=$(pipeline train {recipe} --data {shlex.quote(str(records.data))}{options})"
     yield 'pipeline evaluate "$RUN"'
     yield 'pipeline export "$RUN"'
-    yield f'pipeline verify "$RUN"{_verify_options(records.parity)}'
+    engines = dict.fromkeys(check["engine"] for check in all_checks(records.parity)) if records.parity else {}
+    yield f'pipeline verify "$RUN"{verify_options([*engines])}'
     yield 'pipeline report "$RUN"'
-
-
-def _verify_options(parity: Record | None) -> str:
-    engines = (
-        dict.fromkeys(check["engine"] for check in (*parity["checks"], *parity["endpoint_checks"])) if parity else {}
-    )
-    providers = [_PROVIDERS[engine] for engine in engines if engine in _PROVIDERS]
-    options = "".join(f" --provider {name}" for name in providers) if providers != ["cpu"] else ""
-    endpoints = [engine.removeprefix("grpc://") for engine in engines if engine.startswith("grpc://")]
-    return options + "".join(f" --endpoint {shlex.quote(endpoint)}" for endpoint in endpoints)

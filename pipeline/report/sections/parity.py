@@ -1,31 +1,28 @@
 """The parity checks: every engine, every question, and the worst case of each."""
 
+import shlex
 from itertools import groupby
 
-from pipeline.report.blocks import Block, Cell, Column, Facts, Group, Note, Section, Table
+from pipeline.report.blocks import Block, Cell, Column, Facts, Failure, Group, Note, Section, Table
+from pipeline.report.engines import all_checks, title, verify_options
 from pipeline.report.records import Record, Records, expecting
 from pipeline.report.words import NONE, count, is_finite, scientific
 
-_ENGINES = {
-    "files": "The files",
-    "CPUExecutionProvider": "ONNX Runtime, CPU",
-    "CUDAExecutionProvider": "ONNX Runtime, CUDA",
-}
 _PROBABILITIES_SHOWN = 5
+_NEVER_ASKED = {"load", "answers"}  # found while other checks are made
 
 
 def section(records: Records) -> Section:
     """Show each check's outcome, what was measured and what was allowed."""
-    lead = "The exported model against PyTorch, and each row against itself in other company."
+    lead = "The exported model against PyTorch, its reference, and each row in company against itself alone."
     if records.parity is None:
         return Section("parity", "Parity", lead, missing="verify")
     with expecting(records.run / "parity.json", "verify"):
         blocks: list[Block] = []
         if records.changed:
             blocks.append(Note(f"Changed since these checks were made: {', '.join(records.changed)}.", "bad"))
-        checks = [*records.parity["checks"], *records.parity["endpoint_checks"]]
-        failed = [check for check in checks if check["passed"] is not True]
-        blocks += [Note(f"{_engine(check['engine'])}, {check['name']}: {check['detail']}", "bad") for check in failed]
+        checks = all_checks(records.parity)
+        blocks += [_failure(records, check) for check in checks if check["passed"] is not True]
         blocks.append(_table(checks, records.info["classes"]))
     return Section("parity", "Parity", lead, tuple(blocks))
 
@@ -41,14 +38,18 @@ def _table(checks: list[Record], classes: list[str]) -> Table:
         Column("found"),
     )
     groups = tuple(
-        Group(tuple(_row(check, classes) for check in found), _engine(engine))
+        Group(tuple(_row(check, classes) for check in found), title(engine))
         for engine, found in groupby(checks, key=lambda check: check["engine"])
     )
     return Table("Outcome of every check, by engine", columns, groups)
 
 
-def _engine(name: str) -> str:
-    return _ENGINES.get(name, f"Triton at {name.removeprefix('grpc://')}" if name.startswith("grpc://") else name)
+def _failure(records: Records, check: Record) -> Failure:
+    """Return what failed, and the command that asks it again: alone, where it can be asked for by name."""
+    data = f" --data {shlex.quote(str(records.data))}" if str(records.data) != records.info["dataset"] else ""
+    only = f" --only {shlex.quote(check['name'])}" if check["name"] not in _NEVER_ASKED else ""
+    command = f"pipeline verify {shlex.quote(str(records.run.path))}{data}{verify_options([check['engine']])}{only}"
+    return Failure(f"{title(check['engine'])}, {check['name']}: {check['detail']}", command)
 
 
 def _row(check: Record, classes: list[str]) -> tuple[Cell, ...]:
@@ -83,13 +84,13 @@ def _worst(measured: Record, classes: list[str]) -> tuple[Block, ...]:
         (Cell(name), Cell(_probability(ours)), Cell(_probability(theirs)), Cell(scientific(_distance(ours, theirs))))
         for name, ours, theirs in ordered[:_PROBABILITIES_SHOWN]
     )
-    titles = ("PyTorch", "candidate", "|Δ|")
+    titles = ("reference", "candidate", "|Δ|")
     columns = (Column("class"), *(Column(title, is_number=True) for title in titles))
     more = f", the {_PROBABILITIES_SHOWN} furthest apart of {len(classes)}" if len(ordered) > len(rows) else ""
     facts = (
         ("where", f"{worst['batch']}, row {worst['row']}"),
         ("input", worst["input"]),
-        ("labels", f"PyTorch {differing[0]}, candidate {differing[1]}"),
+        ("labels", f"reference {differing[0]}, candidate {differing[1]}"),
     )
     return Facts(facts), Table(f"Probabilities{more}", columns, (Group(rows),))
 
