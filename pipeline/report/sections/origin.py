@@ -7,8 +7,6 @@ from pipeline.report.blocks import Block, Cell, Code, Column, Fold, Group, Note,
 from pipeline.report.records import Record, Records, expecting
 from pipeline.report.words import NONE
 
-_PROVIDERS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
-
 
 def files_and_versions(records: Records) -> Section:
     """Show the SHA-256 of every file, whether it is the verified one, and the versions that made it."""
@@ -83,10 +81,9 @@ def _commands(records: Records) -> Iterator[str]:
 
 
 def _verify_options(parity: Record | None) -> str:
-    engines = (
-        dict.fromkeys(check["engine"] for check in (*parity["checks"], *parity["endpoint_checks"])) if parity else {}
-    )
-    providers = [_PROVIDERS[engine] for engine in engines if engine in _PROVIDERS]
-    options = "".join(f" --provider {name}" for name in providers) if providers != ["cpu"] else ""
-    endpoints = [engine.removeprefix("grpc://") for engine in engines if engine.startswith("grpc://")]
-    return options + "".join(f" --endpoint {shlex.quote(endpoint)}" for endpoint in endpoints)
+    """Return the options that check the same engines again; the files and the CPU need none."""
+    checks = [check for key in ("engine_checks", "endpoint_checks") for check in parity[key]] if parity else []
+    pairs = [check["engine"].partition(" against ") for check in checks]
+    against = {reference for _, _, reference in pairs if reference}
+    options = [f" --engine {shlex.quote(name)}" for name in dict.fromkeys(name for name, _, _ in pairs)]
+    return "".join([*options, *(f" --against {shlex.quote(name)}" for name in against)])

@@ -8,8 +8,8 @@ from pipeline.report.words import NONE, count, is_finite, scientific
 
 _ENGINES = {
     "files": "The files",
-    "CPUExecutionProvider": "ONNX Runtime, CPU",
-    "CUDAExecutionProvider": "ONNX Runtime, CUDA",
+    "cpu": "ONNX Runtime, CPU",
+    "cuda": "ONNX Runtime, CUDA",
 }
 _PROBABILITIES_SHOWN = 5
 
@@ -23,7 +23,7 @@ def section(records: Records) -> Section:
         blocks: list[Block] = []
         if records.changed:
             blocks.append(Note(f"Changed since these checks were made: {', '.join(records.changed)}.", "bad"))
-        checks = [*records.parity["checks"], *records.parity["endpoint_checks"]]
+        checks = [check for key in ("checks", "engine_checks", "endpoint_checks") for check in records.parity[key]]
         failed = [check for check in checks if check["passed"] is not True]
         blocks += [Note(f"{_engine(check['engine'])}, {check['name']}: {check['detail']}", "bad") for check in failed]
         blocks.append(_table(checks, records.info["classes"]))
