@@ -1,12 +1,27 @@
 """Faults to plant in an exported text model, each with the check that must catch it."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from pipeline.files import sha256_of
+from pipeline.run_directory import RunDirectory
+from pipeline.signature import Signature
+
 Edit = Callable[[onnx.ModelProto], None]
+
+
+def plant(run: RunDirectory, fault: Edit) -> None:
+    """Change a run's model, and make its hash fit."""
+    model = onnx.load(run / "model.onnx")
+    fault(model)
+    onnx.save(model, run / "model.onnx")
+    signature = Signature.load(run / "signature.json")
+    hashes = {**signature.hashes, "model.onnx": sha256_of(run / "model.onnx")}
+    dataclasses.replace(signature, hashes=hashes).save(run / "signature.json")
 
 
 def initializer(model: onnx.ModelProto, suffix: str) -> onnx.TensorProto:

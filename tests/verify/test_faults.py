@@ -1,6 +1,5 @@
 """Every fault in the files is caught by a named check; healthy files pass."""
 
-import dataclasses
 import json
 
 import onnx
@@ -10,9 +9,8 @@ from click.testing import CliRunner
 from pipeline.commands import main
 from pipeline.files import sha256_of
 from pipeline.run_directory import RunDirectory
-from pipeline.signature import Signature
 from pipeline.verify import ParityReport, verify
-from tests.verify.planted import FAULTS, Edit, label_names_swapped, one_weight, vocabulary_entries_swapped
+from tests.verify.planted import FAULTS, Edit, label_names_swapped, one_weight, plant, vocabulary_entries_swapped
 
 
 def failed(report: ParityReport) -> set[str]:
@@ -24,12 +22,7 @@ def test_a_planted_fault_is_caught_by_name_even_when_the_hashes_were_made_to_fit
     fault: Edit, caught_by: str, exported_run: RunDirectory, copy_of
 ) -> None:
     run = copy_of(exported_run)
-    model = onnx.load(run / "model.onnx")
-    fault(model)
-    onnx.save(model, run / "model.onnx")
-    signature = Signature.load(run / "signature.json")
-    hashes = {**signature.hashes, "model.onnx": sha256_of(run / "model.onnx")}
-    dataclasses.replace(signature, hashes=hashes).save(run / "signature.json")
+    plant(run, fault)
     report = verify(run)
     assert caught_by in failed(report)
     assert "hashes" not in failed(report)
