@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import CheckFailed
 from pipeline.verify.cases import Batch
-from pipeline.verify.checks import batch_invariance, parity, repeatability
+from pipeline.verify.checks import batch_invariance, hostile_neighbours, parity, repeatability, settings
 from pipeline.verify.compare import Answers, Distance, Tolerance, flips
 
 ROWS = [f"row {number}" for number in range(6)]
@@ -53,6 +53,25 @@ def test_answers_that_change_from_call_to_call_are_caught() -> None:
     noise: Iterator[float] = iter([0.0, 1e-9])
     unsteady = Oracle(lambda _, probabilities: probabilities + np.float32(next(noise) * 1e3))
     assert not repeatability(unsteady, Batch("sample", list(ROWS))).passed
+
+
+def test_a_hostile_row_that_changes_its_neighbours_is_caught() -> None:
+    def spread(rows: Sequence[str], probabilities: np.ndarray) -> np.ndarray:
+        return probabilities + np.float32(1e-3 * any(row.startswith("hostile") for row in rows))
+
+    hostile = [("quiet", "row 3"), ("loud", "hostile row 1")]
+    check = hostile_neighbours(Oracle(spread), ROWS, hostile)
+    assert not check.passed
+    assert check.measured["worst"]["batch"] == "beside loud"
+    assert hostile_neighbours(Oracle(), ROWS, hostile).passed
+
+
+def test_one_setting_that_changes_an_answer_is_caught_and_named() -> None:
+    engines = {"none": Oracle(), "all": Oracle(by_position)}
+    check = settings("optimisation", Oracle(), engines, Batch("sample", ROWS), Tolerance(1e-5))
+    assert not check.passed
+    assert check.measured["worst"]["batch"] == "all"
+    assert settings("optimisation", Oracle(), {"none": Oracle()}, Batch("sample", ROWS), Tolerance(1e-5)).passed
 
 
 def test_nan_fails_parity_and_is_the_worst_row() -> None:
