@@ -21,7 +21,13 @@ _ERRORS_ONLY = 3
 
 
 def open_session(
-    model: Path | bytes, provider: str = CPU, threads: int = 0, optimisation: str = "all"
+    model: Path | bytes,
+    provider: str = CPU,
+    threads: int = 0,
+    optimisation: str = "all",
+    *,
+    tf32: bool = False,
+    profile: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a model on one execution provider.
 
@@ -30,6 +36,8 @@ def open_session(
         provider: the execution provider that must run it; nodes it has no kernel for (strings) run on the CPU.
         threads: threads inside an operator; 0 for one for each core.
         optimisation: of the graph, when it is loaded; one of `OPTIMISATIONS`.
+        tf32: let CUDA round the factors of its products to 10 bits, which PyTorch's float32 does not.
+        profile: where the profile is to be written, a time and a suffix being added; None for no profile.
 
     Raises:
         PipelineError: the model does not load, or ONNX Runtime fell back to another provider.
@@ -38,6 +46,9 @@ def open_session(
     options.intra_op_num_threads = threads
     options.graph_optimization_level = OPTIMISATIONS[optimisation]
     options.log_severity_level = _ERRORS_ONLY
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     where = model if isinstance(model, Path) else "the model"
     if provider not in ort.get_available_providers():
         raise PipelineError(f"{where}: this ONNX Runtime has no {provider}; it has {ort.get_available_providers()}.")
@@ -45,7 +56,7 @@ def open_session(
     if provider == CUDA:
         with contextlib.redirect_stdout(sys.stderr):  # what it cannot find it prints
             ort.preload_dlls()  # CUDA's libraries may lie in packages beside it
-        providers.insert(0, (CUDA, {"use_tf32": "0"}))  # PyTorch's float32 is not TF32 either
+        providers.insert(0, (CUDA, {"use_tf32": str(int(tf32))}))
     try:
         session = ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class

@@ -59,7 +59,7 @@ def test_the_quick_recipe_reaches_its_accuracy(name: str, runs: dict[str, RunDir
 def test_the_whole_held_out_split_agrees_in_process_and_over_grpc(
     name: str, runs: dict[str, RunDirectory], server: Server
 ) -> None:
-    report = verify(runs[name], endpoint=server.grpc_url)
+    report = verify(runs[name], engines=(f"grpc://{server.grpc_url}",))
     assert not report.failures
     checks = (*report.checks, *report.endpoint_checks)
     assert len({check.engine for check in checks}) == 3

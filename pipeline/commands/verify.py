@@ -14,18 +14,35 @@ if TYPE_CHECKING:
 @click.command("verify", short_help="Prove that the exported model gives PyTorch's answers.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="The run's data set, if it was moved.")
-@click.option("--provider", "providers", type=click.Choice(["cpu", "cuda"]), multiple=True, default=["cpu"])
-@click.option("--endpoint", metavar="HOST:PORT", help="Check a live Triton gRPC endpoint as well.")
-@click.option("--model", help="The model's name at the endpoint; the run's own by default.")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME",
+    help="Check another engine as well: pytorch, pytorch-float64, cpu, cpu-none, cpu-basic, cpu-extended, cuda, "
+    "cuda-tf32, evaluator, grpc://HOST:PORT or http://HOST:PORT.",
+)
+@click.option("--against", metavar="NAME", default="pytorch", help="The engine that those must agree with.")
+@click.option("--endpoint", metavar="HOST:PORT", help="Short for --engine grpc://HOST:PORT.")
+@click.option("--endpoint-model", metavar="NAME", help="The model's name at an endpoint; the run's own by default.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="A Triton release that must load it; all by default.",
+)
 @click.option("--only", metavar="CHECK", multiple=True, help="Make this check alone (repeatable), and write nothing.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the outcome as JUnit XML too.")
 @click.option("--json", "as_json", is_flag=True, help="Print parity.json instead of a line for each check.")
 def command(
     run: Path,
     data: Path | None,
-    providers: tuple[str, ...],
+    engines: tuple[str, ...],
+    against: str,
     endpoint: str | None,
-    model: str | None,
+    endpoint_model: str | None,
+    targets: tuple[str, ...],
     only: tuple[str, ...],
     junit: Path | None,
     as_json: bool,
@@ -33,11 +50,14 @@ def command(
     """Compare the exported model with PyTorch and write RUN/parity.json; exit 3 if any check fails.
 
     A grid of shapes, every vocabulary entry, hostile bytes and every held-out row must agree in probability, label and
-    validity; and a row must answer the same alone, padded, shuffled and beside any other.
+    validity; and a row must answer the same alone, padded, shuffled and beside any other. The files, and ONNX Runtime
+    on the CPU, are always checked, and decide alone whether the run may be published; --engine checks others as well.
 
     \b
     pipeline verify runs/sentiment-001
-    pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001
+    pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001 --engine http://127.0.0.1:8000
+    pipeline verify runs/sentiment-001 --engine cuda --engine cuda-tf32
+    pipeline verify runs/sentiment-001 --engine cpu-none --against evaluator --target triton-26.07
     pipeline verify runs/sentiment-001 --only grid --only padded
     """
     from pipeline.run_directory import RunDirectory
@@ -51,9 +71,10 @@ def command(
     report = verify(
         directory,
         data,
-        providers=providers,
-        endpoint=endpoint,
-        model=model,
+        engines=(*engines, *([f"grpc://{endpoint}"] if endpoint else [])),
+        against=against,
+        endpoint_model=endpoint_model,
+        targets=targets,
         only=only,
         progress=lambda check: click.echo(line(check), err=as_json),
     )

@@ -4,18 +4,13 @@ import shlex
 
 from pipeline.report.records import Record
 
-_TITLES = {
-    "files": "The files",
-    "CPUExecutionProvider": "ONNX Runtime, CPU",
-    "CUDAExecutionProvider": "ONNX Runtime, CUDA",
-}
-_PROVIDERS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
-_SCHEME = "grpc://"
+_TITLES = {"files": "The files", "cpu": "ONNX Runtime, CPU", "cuda": "ONNX Runtime, CUDA"}
+_ALWAYS = ("files", "cpu")  # checked without any option
 
 
 def all_checks(parity: Record) -> list[Record]:
-    """Return the checks of the files and of an endpoint."""
-    return [*parity["checks"], *parity["endpoint_checks"]]
+    """Return the checks of the files, of other engines and of endpoints."""
+    return [check for key in ("checks", "engine_checks", "endpoint_checks") for check in parity[key]]
 
 
 def compared(parity: Record) -> list[Record]:
@@ -25,12 +20,14 @@ def compared(parity: Record) -> list[Record]:
 
 def title(engine: str) -> str:
     """Return an engine's name for a person."""
-    return _TITLES.get(engine, f"Triton at {engine.removeprefix(_SCHEME)}" if engine.startswith(_SCHEME) else engine)
+    if engine.startswith("grpc://"):
+        return f"Triton at {engine.removeprefix('grpc://')}"
+    return _TITLES.get(engine, engine)
 
 
 def verify_options(engines: list[str]) -> str:
     """Return the options that make `pipeline verify` ask these engines again, with a space before each."""
-    providers = [_PROVIDERS[engine] for engine in engines if engine in _PROVIDERS]
-    chosen = "".join(f" --provider {name}" for name in providers) if providers not in ([], ["cpu"]) else ""
-    endpoints = [engine.removeprefix(_SCHEME) for engine in engines if engine.startswith(_SCHEME)]
-    return chosen + "".join(f" --endpoint {shlex.quote(endpoint)}" for endpoint in endpoints)
+    pairs = [engine.partition(" against ") for engine in engines if engine not in _ALWAYS]
+    against = dict.fromkeys(reference for _, _, reference in pairs if reference)
+    options = [f" --engine {shlex.quote(name)}" for name in dict.fromkeys(name for name, _, _ in pairs)]
+    return "".join([*options, *(f" --against {shlex.quote(name)}" for name in against)])

@@ -79,14 +79,17 @@ _SCRIPTS = (  # ranges of code points that drawn texts are made of
 HOSTILE_NUMBERS = (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45)
 
 
-def grid(reference: Reference, dataset: Dataset) -> Iterator[Batch]:
-    """Yield every batch size × length × arrangement, the largest of each included.
+def grid(reference: Reference, dataset: Dataset, *, is_small: bool = False) -> Iterator[Batch]:
+    """Yield every batch size × length × arrangement, the largest of each included unless it is to be small.
 
     The arrangements: all rows of that length, lengths drawn up to it, one long row among short ones.
     """
     generator = np.random.default_rng(0)
     longest = _longest(reference, dataset)
-    for rows in sorted({1, 2, 7, reference.recipe.publish.max_batch_size}):
+    largest = reference.recipe.publish.max_batch_size
+    if is_small:
+        largest, longest = min(largest, 7), min(longest, ODD_LENGTH)
+    for rows in sorted({size for size in (1, 2, 7, largest) if size <= largest}):
         for length in sorted({1, 2, min(ODD_LENGTH, longest), longest}):
             arrangements = {
                 "uniform": np.full(rows, length),

@@ -146,11 +146,15 @@ def batch_invariance(
         ]
         checks.append(invariance(name, candidate, batches, [answers[index] for index in indices]))
     if is_text:
-        beside = [Batch(f"beside {name}", [rows[0], raw, rows[-1]]) for name, raw in HOSTILE_TEXTS]
-        checks.append(
-            invariance("hostile neighbours", candidate, beside, [answers[0], None, answers[-1]] * len(beside))
-        )
+        checks.append(hostile_neighbours(candidate, rows, HOSTILE_TEXTS))
     return checks
+
+
+def hostile_neighbours(candidate: Engine, rows: list[Row], hostile: Sequence[tuple[str, Row]]) -> Check:
+    """Check that rows answer beside each named hostile row as they answered alone."""
+    beside = [Batch(f"beside {name}", [rows[0], row, rows[-1]]) for name, row in hostile]
+    alone = [candidate.answer(rows[:1]), None, candidate.answer(rows[-1:])]
+    return invariance("hostile neighbours", candidate, beside, alone * len(beside))
 
 
 def _joined(answers: Sequence[Answers]) -> Answers:

@@ -14,10 +14,11 @@ from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import first_line
 from pipeline.signature import DataType, Signature, Tensor
-from pipeline.tokenizer import IR_VERSION, OPSET, read_vocabulary
+from pipeline.targets import Target
+from pipeline.tokenizer import read_vocabulary
+from pipeline.verify.model_file import form_problems, read_model
 from pipeline.verify.parity_report import Check
 
-STOCK_DOMAINS = {"", "ai.onnx.ml", "com.microsoft"}
 _DTYPES: dict[int, DataType] = {
     TensorProto.STRING: "STRING",
     TensorProto.FLOAT: "FP32",
@@ -28,24 +29,29 @@ _DTYPES: dict[int, DataType] = {
 
 def check_hashes(run: RunDirectory, signature: Signature) -> Check:
     """Check that every file is the one that was exported, byte for byte."""
-    changed = [name for name, digest in signature.hashes.items() if sha256_of(run.require(name)) != digest]
-    missing = {"model.onnx", "weights.safetensors"} - set(signature.hashes)
-    passed = not changed and not missing
+    found = {name: sha256_of(run.require(name)) for name in signature.hashes}
+    changed = [name for name, digest in signature.hashes.items() if found[name] != digest]
+    missing = sorted({"model.onnx", "weights.safetensors"} - set(signature.hashes))
     detail = f"{len(signature.hashes)} files are the bytes that were exported"
-    if not passed:
-        detail = f"changed since export: {', '.join([*changed, *missing])}. Run `pipeline export` again"
-    return Check("files", "hashes", passed, detail, {"changed": changed})
+    if changed or missing:
+        differing = [f"{name} (got {found[name][:8]}…, wanted {signature.hashes[name][:8]}…)" for name in changed]
+        detail = f"changed since export: {', '.join([*differing, *missing])}. Run `pipeline export` again"
+    return Check("files", "hashes", not changed and not missing, detail, {"changed": changed})
 
 
-def check_graph(run: RunDirectory, signature: Signature, reference: Reference) -> Check:
+def check_graph(run: RunDirectory, signature: Signature, reference: Reference, targets: tuple[Target, ...]) -> Check:
     """Check the graph's form: contract, operators, a recurrent node each layer, the vocabulary, nothing outside."""
+    problems: list[str] = []
     try:
-        onnx.checker.check_model(run / "model.onnx", full_check=True)
-        model = onnx.load(run / "model.onnx", load_external_data=False)
-        problems = list(_problems(model, signature, reference))
+        model = read_model(run / "model.onnx")
+        problems += form_problems(model, targets)
+        problems += _problems(model, signature, reference)
+        onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # noqa: BLE001 - a damaged file fails in protobuf, in the checker or in the file system
-        problems = [first_line(error)]
-    detail = "; ".join(problems) or f"opset {OPSET}, IR {IR_VERSION}, as the signature says"
+        problems.append(first_line(error))
+    detail = (
+        "; ".join(problems) or f"as the signature says; {' and '.join(target.name for target in targets)} can load it"
+    )
     return Check("files", "graph", not problems, detail, {"problems": problems})
 
 
@@ -85,13 +91,6 @@ def _problems(model: onnx.ModelProto, signature: Signature, reference: Reference
         given = tuple(_tensor(info) for info in found)
         if given != declared:
             yield f"{kind}s are {given}, the signature declares {declared}"
-    opsets = {item.domain: item.version for item in model.opset_import}
-    if model.ir_version > IR_VERSION or opsets.get("", 0) > OPSET:
-        yield f"IR {model.ir_version}, opset {opsets.get('')}; allowed IR {IR_VERSION}, opset {OPSET}"
-    if not set(opsets) <= STOCK_DOMAINS:
-        yield f"operators of {sorted(set(opsets) - STOCK_DOMAINS)}, which stock ONNX Runtimes lack"
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer):
-        yield "weights lie in another file"
     cell = reference.recipe.model.cell.upper()
     layers = [node for node in graph.node if node.op_type == cell]
     if len(layers) != reference.recipe.model.layers or not all(len(n.input) > 4 and n.input[4] for n in layers):

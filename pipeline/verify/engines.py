@@ -7,10 +7,12 @@ import numpy as np
 import onnxruntime as ort
 
 from pipeline.client import Client
+from pipeline.client.over_http import HttpClient
 from pipeline.errors import PipelineError
 from pipeline.reference import Reference
 from pipeline.runtime import first_line
 from pipeline.sequences import Sequences
+from pipeline.tokenizer import Tokenizer
 from pipeline.verify.compare import Answers
 
 Row = Any
@@ -29,21 +31,14 @@ class Engine(Protocol):
 class TorchEngine:
     """The trained run itself. A text is UTF-8 up to the first NUL; other bytes read as none."""
 
-    name = "pytorch"
-
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, name: str = "pytorch") -> None:
+        self.name = name
         self._reference = reference
         self._classes = reference.signature.classes
 
     def answer(self, rows: Sequence[Row]) -> Answers:
         """Answer in PyTorch."""
-        if self._reference.tokenizer is None:
-            valid = np.array([np.isfinite(row).all() for row in rows])
-            sequences = Sequences.join(rows)
-        else:
-            texts = [_text(row) for row in rows]
-            valid = np.array([text is not None for text in texts])
-            sequences = self._reference.tokenizer.encode([text or "" for text in texts])
+        sequences, valid = joined(rows, self._reference.tokenizer)
         probabilities = self._reference.probabilities(sequences)
         return Answers(probabilities, [self._classes[number] for number in probabilities.argmax(1)], valid)
 
@@ -51,8 +46,8 @@ class TorchEngine:
 class OnnxEngine:
     """The exported model in ONNX Runtime."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self.name = session.get_providers()[0]
+    def __init__(self, session: ort.InferenceSession, name: str = "") -> None:
+        self.name = name or session.get_providers()[0]
         self._session = session
         self._is_text = session.get_inputs()[0].name == "text"
 
@@ -78,20 +73,28 @@ class OnnxEngine:
 
 
 class EndpointEngine:
-    """A model behind Triton, asked over gRPC by the client that users have."""
+    """A model behind Triton, asked by the client that users have, or by its twin that speaks HTTP."""
 
-    def __init__(self, client: Client) -> None:
-        self.name = f"grpc://{client.url}"
-        self._client = client
+    def __init__(self, client: Client | HttpClient, name: str) -> None:
+        self.name = name
+        self.client = client
         self._classes = client.contract().classes
 
     def answer(self, rows: Sequence[Row]) -> Answers:
         """Answer through the server; the client cuts and pads."""
-        predictions = self._client.classify(rows)
+        predictions = self.client.classify(rows)
         probabilities = [[prediction.probabilities[name] for name in self._classes] for prediction in predictions]
         valid = np.array([prediction.valid for prediction in predictions])
         labels = [prediction.label for prediction in predictions]
         return Answers(np.array(probabilities, np.float32), labels, valid)
+
+
+def joined(rows: Sequence[Row], tokenizer: Tokenizer | None) -> tuple[Sequences, np.ndarray]:
+    """Return N rows as sequences, and which of them are valid, (N,) bool."""
+    if tokenizer is None:
+        return Sequences.join(rows), np.array([np.isfinite(row).all() for row in rows])
+    texts = [_text(row) for row in rows]
+    return tokenizer.encode([text or "" for text in texts]), np.array([text is not None for text in texts])
 
 
 def _text(row: str | bytes) -> str | None:

@@ -19,7 +19,7 @@ def write_junit(report: ParityReport, path: Path) -> None:
     Raises:
         PipelineError: the file cannot be written.
     """
-    made = [*report.checks, *report.endpoint_checks]
+    made = [*report.checks, *report.engine_checks, *report.endpoint_checks]
     root = ET.Element("testsuites", {"name": "pipeline verify", **_counts(made)})
     for engine in dict.fromkeys(check.engine for check in made):
         _add_suite(root, engine, [check for check in made if check.engine == engine], report)

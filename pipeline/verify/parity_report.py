@@ -12,7 +12,8 @@ class Check:
     """One check's outcome.
 
     Attributes:
-        engine: what was checked: ``files``, an ONNX Runtime provider, or an endpoint.
+        engine: what was checked: ``files``, or an engine by the name that ``--engine`` takes, followed by
+            `` against NAME`` where the reference was not PyTorch.
         name: what was asked.
         passed: whether it held.
         detail: one line for a person.
@@ -33,10 +34,11 @@ class ParityReport:
     Attributes:
         hashes: SHA-256 of every file the checks looked at, ``model.onnx`` and ``signature.json`` among them.
         versions: of every package that computed.
-        tolerances: the largest |Δ probability| allowed.
-        checks: in the order they were made.
-        endpoint_checks: of a live endpoint; they say nothing about the files, so `publish` does not ask for them.
+        tolerances: the largest |Δ probability| allowed, by engine; any other's is ``cpu``'s.
+        checks: of the files, and of ONNX Runtime on the CPU against PyTorch, in the order they were made.
+        endpoint_checks: of live endpoints; they say nothing about the files, so `publish` does not ask for them.
         goldens: some inputs with the reference's answers, for smoke tests where the model is served.
+        engine_checks: of other engines, or against another reference: they neither open nor bar the way to `publish`.
     """
 
     hashes: dict[str, str]
@@ -45,6 +47,7 @@ class ParityReport:
     checks: tuple[Check, ...]
     endpoint_checks: tuple[Check, ...]
     goldens: tuple[dict[str, Any], ...]
+    engine_checks: tuple[Check, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -53,8 +56,9 @@ class ParityReport:
 
     @property
     def failures(self) -> list[str]:
-        """The names of the checks that failed, an endpoint's too."""
-        return [f"{c.engine} {c.name}" for c in (*self.checks, *self.endpoint_checks) if not c.passed]
+        """The names of the checks that failed, an endpoint's and other engines' too."""
+        made = (*self.checks, *self.engine_checks, *self.endpoint_checks)
+        return [f"{check.engine} {check.name}" for check in made if not check.passed]
 
     def save(self, path: Path) -> None:
         """Write ``parity.json``."""

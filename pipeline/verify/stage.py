@@ -1,10 +1,7 @@
 """Ask every engine every question, and write down the answers."""
 
-import contextlib
-import os
 import platform
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -14,23 +11,19 @@ import numpy as np
 import onnxruntime
 
 from pipeline import __version__
-from pipeline.client import Client
-from pipeline.dataset import Dataset
-from pipeline.errors import PipelineError, RequestError, ServerError, UsageError
 from pipeline.files import sha256_of
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
-from pipeline.runtime import CPU, CUDA, OPTIMISATIONS, open_session
 from pipeline.signature import Signature
-from pipeline.verify import cases, checks
-from pipeline.verify.compare import Tolerance
-from pipeline.verify.declared import check_contract, check_graph, check_hashes, check_weights
-from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
+from pipeline.targets import Target, targets_named
+from pipeline.verify import cases
+from pipeline.verify.declared import check_graph, check_hashes, check_weights
+from pipeline.verify.engines import TorchEngine
+from pipeline.verify.named import CANDIDATE, REFERENCE, TOLERANCES, Engines, is_live, require_names
+from pipeline.verify.pair import Pair, Subject, pair_checks
 from pipeline.verify.parity_report import Check, ParityReport
+from pipeline.verify.wanted import Wanted
 
-TOLERANCES = {CPU: Tolerance(1e-5), CUDA: Tolerance(1e-4)}
-PROVIDERS = {"cpu": CPU, "cuda": CUDA}
-SAMPLE_ROWS = 64
 GOLDEN_ROWS = 8
 
 
@@ -38,50 +31,67 @@ def verify(
     run: RunDirectory,
     data: Path | None = None,
     *,
-    providers: tuple[str, ...] = ("cpu",),
-    endpoint: str | None = None,
-    model: str | None = None,
+    engines: tuple[str, ...] = (),
+    against: str = REFERENCE,
+    endpoint_model: str | None = None,
+    targets: tuple[str, ...] = (),
     only: Collection[str] = (),
     progress: Callable[[Check], None] = lambda _: None,
 ) -> ParityReport:
-    """Compare an exported run with PyTorch on every provider, and on a live endpoint, and write ``parity.json``.
+    """Compare an exported run with PyTorch, and any engines with any other, and write ``parity.json``.
+
+    The files themselves, and ONNX Runtime on the CPU against PyTorch, are always checked: they alone decide whether the
+    run may be published. What is asked for beside them is recorded apart.
 
     Args:
         run: an exported run.
         data: the data set, where it is no longer in the place it was trained from.
-        providers: ``cpu``, ``cuda``.
-        endpoint: ``HOST:PORT`` of a Triton gRPC endpoint that serves the model.
-        model: the model's name there; the run's own by default.
+        engines: names of more engines to check; see `named`, or ``grpc://HOST:PORT``, ``http://HOST:PORT``.
+        against: the name of the engine that these are compared with.
+        endpoint_model: the model's name at an endpoint; the run's own by default.
+        targets: names of the Triton releases that must load it; by default every one that is known.
         only: names of the checks to make, all by default; with any, nothing is written and nothing counts as verified.
         progress: called with every check as it is made.
 
     Raises:
+        UsageError: no such engine, no such release, or no such check in `only`.
         RunError: the run is not whole.
         DataError: the data set is missing, damaged, or another one.
-        ServerError: the endpoint does not answer, or not for this model; an earlier report is untouched.
-        UsageError: there is no check of a name in `only`.
+        ServerError: an endpoint does not answer, or not for this model; an earlier report is untouched.
     """
+    require_names((*engines, against))
+    releases = targets_named(targets)
     reference = Reference.load(run)
     dataset = reference.dataset(data)
     signature = Signature.load(run.require("signature.json"))
     hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
 
-    wanted = _Wanted(frozenset(only))
+    wanted = Wanted(frozenset(only))
 
-    def noted(made: Iterator[Check]) -> Iterator[Check]:
+    def noted(made: Iterator[Check]) -> tuple[Check, ...]:
+        found = []
         for check in filter(wanted.is_shown, made):
             progress(check)
-            yield check
+            found.append(check)
+        return tuple(found)
 
-    with contextlib.ExitStack() as stack:
-        client = stack.enter_context(Client(endpoint, model or run.info["name"])) if endpoint else None
-        if client:
-            client.contract()  # who cannot be reached is not a failed check: nothing is written
-        local = tuple(noted(_file_checks(run, reference, dataset, signature, providers, wanted)))
-        live = tuple(noted(_endpoint_checks(client, reference, dataset, wanted))) if client else ()
-    tolerances = {provider: tolerance.absolute for provider, tolerance in TOLERANCES.items()}
-    goldens = tuple(_goldens(reference, dataset))
-    report = ParityReport(hashes, _versions(), tolerances, local, live, goldens)
+    with Engines(run / "model.onnx", reference, endpoint_model or run.info["name"]) as opened:
+        subject = Subject(run, reference, dataset, opened, wanted)
+        pairs = _pairs(engines, against)
+        for name in filter(is_live, (*engines, against)):
+            opened.named(name)  # who cannot be reached is not a failed check: nothing is written
+        local = noted(_file_checks(subject, signature, releases))
+        others = noted(chain.from_iterable(pair_checks(subject, pair) for pair in pairs if not is_live(pair.candidate)))
+        live = noted(chain.from_iterable(pair_checks(subject, pair) for pair in pairs if is_live(pair.candidate)))
+    report = ParityReport(
+        hashes,
+        _versions(),
+        {name: allowed.absolute for name, allowed in TOLERANCES.items()},
+        local,
+        live,
+        tuple(_goldens(subject)),
+        others,
+    )
     if not only:
         report.save(run / "parity.json")
     elif not report.failures:
@@ -89,115 +99,25 @@ def verify(
     return report
 
 
-@dataclass
-class _Wanted:
-    """The checks that were asked for, all if none is named, and the names that were met."""
-
-    names: frozenset[str]
-    met: dict[str, None] = field(default_factory=dict)
-
-    def is_asked(self, name: str) -> bool:
-        self.met[name] = None
-        return not self.names or name in self.names
-
-    def is_shown(self, check: Check) -> bool:
-        """Whether a check was asked for, or says that an engine could not be asked."""
-        return self.is_asked(check.name) or check.name in {"load", "answers"}
-
-    def require_met(self) -> None:
-        if missing := self.names - set(self.met):
-            raise UsageError(f"no check {', '.join(sorted(missing))} is made here; there are {', '.join(self.met)}.")
+def _pairs(engines: tuple[str, ...], against: str) -> list[Pair]:
+    """Return the pairs that were asked for, each once, without the one that is always checked."""
+    asked = engines or ((CANDIDATE,) if against != REFERENCE else ())
+    return [pair for pair in dict.fromkeys(Pair(name, against) for name in asked) if pair != Pair(CANDIDATE)]
 
 
-def _file_checks(
-    run: RunDirectory,
-    reference: Reference,
-    dataset: Dataset,
-    signature: Signature,
-    providers: tuple[str, ...],
-    wanted: _Wanted,
-) -> Iterator[Check]:
-    yield check_hashes(run, signature)
-    graph = check_graph(run, signature, reference)
+def _file_checks(subject: Subject, signature: Signature, targets: tuple[Target, ...]) -> Iterator[Check]:
+    yield check_hashes(subject.run, signature)
+    graph = check_graph(subject.run, signature, subject.reference, targets)
     yield graph
     if graph.passed:
-        yield check_weights(run, reference)
-    for name in providers:
-        provider = PROVIDERS[name]
-        try:
-            session = open_session(run / "model.onnx", provider)
-        except PipelineError as error:
-            yield Check(provider, "load", False, str(error))
-            continue
-        asked = _engine_checks(OnnxEngine(session), reference, dataset, TOLERANCES[provider], wanted)
-        yield from _answered(provider, chain(asked, _setting_checks(run, provider, reference, dataset)))
+        yield check_weights(subject.run, subject.reference)
+    yield from pair_checks(subject, Pair(CANDIDATE))
 
 
-def _setting_checks(run: RunDirectory, provider: str, reference: Reference, dataset: Dataset) -> Iterator[Check]:
-    """Check that neither the graph's optimisation nor the number of threads decides an answer."""
-    sample = cases.sample_batch(reference, dataset, SAMPLE_ROWS)
-
-    def engine(**settings: Any) -> OnnxEngine:
-        return OnnxEngine(open_session(run / "model.onnx", provider, **settings))
-
-    double = TorchEngine(reference.in_float64())
-    yield checks.parity("float64", double, engine(), [sample], TOLERANCES[provider])
-    engines = {name: engine(optimisation=name) for name in OPTIMISATIONS}
-    yield checks.settings("optimisation", TorchEngine(reference), engines, sample, TOLERANCES[provider])
-    engines = {f"{count} threads": engine(threads=count) for count in sorted({1, 2, os.cpu_count() or 1})}
-    yield checks.settings("threads", engine(), engines, sample, checks.INVARIANCE)
-
-
-def _endpoint_checks(client: Client, reference: Reference, dataset: Dataset, wanted: _Wanted) -> Iterator[Check]:
-    engine = EndpointEngine(client)
-    contract = check_contract(engine.name, client.contract(), reference.signature)
-    yield contract
-    if contract.passed:
-        yield from _answered(engine.name, _engine_checks(engine, reference, dataset, TOLERANCES[CPU], wanted))
-
-
-def _engine_checks(
-    engine: Engine, reference: Reference, dataset: Dataset, tolerance: Tolerance, wanted: _Wanted
-) -> Iterator[Check]:
-    interface, largest = reference.signature.interface, reference.recipe.publish.max_batch_size
-    torch = TorchEngine(reference)
-    questions = {
-        "grid": cases.grid(reference, dataset),
-        "held-out rows": cases.held_out(dataset, interface, largest),
-    }
-    if interface == "text":
-        questions |= {
-            "vocabulary": cases.vocabulary(reference),
-            "hostile texts": cases.hostile_texts(),
-            "drawn texts": cases.drawn_texts(),
-        }
-    elif not isinstance(engine, EndpointEngine):  # the client refuses such frames itself
-        questions["hostile numbers"] = cases.hostile_frames(reference.signature.feature_size or 0)
-    for name, batches in questions.items():
-        if wanted.is_asked(name):  # a question not asked for costs nothing
-            yield checks.parity(name, torch, engine, batches, tolerance)
-    rows, longest = cases.sample(dataset, interface, SAMPLE_ROWS), cases.longest_row(reference, dataset)
-    yield from checks.batch_invariance(engine, rows, longest, largest, is_text=interface == "text")
-
-
-def _answered(engine: str, made: Iterator[Check]) -> Iterator[Check]:
-    """Pass checks on; an engine that cannot answer fails one more, named ``answers``, and is asked nothing else.
-
-    Raises:
-        ServerError: a server is gone, which says nothing about its answers.
-    """
-    try:
-        yield from made
-    except PipelineError as error:
-        if isinstance(error, ServerError) and not isinstance(error, RequestError):
-            raise
-        yield Check(engine, "answers", False, f"the engine failed: {error}")
-
-
-def _goldens(reference: Reference, dataset: Dataset) -> Iterator[dict[str, Any]]:
-    interface = reference.signature.interface
-    rows = cases.sample(dataset, interface, GOLDEN_ROWS)
-    answers = TorchEngine(reference).answer(rows)
+def _goldens(subject: Subject) -> Iterator[dict[str, Any]]:
+    interface = subject.interface
+    rows = cases.sample(subject.dataset, interface, GOLDEN_ROWS)
+    answers = TorchEngine(subject.reference).answer(rows)
     for row, probabilities, label in zip(rows, answers.probabilities, answers.labels, strict=True):
         value = row if isinstance(row, str) else np.asarray(row).tolist()
         yield {interface: value, "probabilities": probabilities.tolist(), "label": label}

@@ -128,11 +128,11 @@ def test_a_report_without_distances_by_shape_has_a_page(run):
     ("engine", "name", "options"),
     [
         ("files", "weights", " --only weights"),
-        ("CPUExecutionProvider", "held-out rows", " --only 'held-out rows'"),
-        ("CUDAExecutionProvider", "grid", " --provider cuda --only grid"),
-        ("CUDAExecutionProvider", "load", " --provider cuda"),
-        ("grpc://127.0.0.1:8001", "padded", " --endpoint 127.0.0.1:8001 --only padded"),
-        ("grpc://127.0.0.1:8001", "answers", " --endpoint 127.0.0.1:8001"),
+        ("cpu", "held-out rows", " --only 'held-out rows'"),
+        ("cuda", "grid", " --engine cuda --only grid"),
+        ("cuda", "load", " --engine cuda"),
+        ("grpc://127.0.0.1:8001", "padded", " --engine grpc://127.0.0.1:8001 --only padded"),
+        ("grpc://127.0.0.1:8001", "answers", " --engine grpc://127.0.0.1:8001"),
     ],
 )
 def test_every_failure_has_the_command_that_makes_it_again(run, engine, name, options):

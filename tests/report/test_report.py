@@ -69,7 +69,7 @@ def test_the_page_says_the_numbers_of_the_records(run):
         ),  # data set
         *("0.7654", "81.25 %", "0.457", "23,457", "the weights of epoch 2 were kept"),  # metrics
         *("probabilities FP32 batch × 2", "valid BOOL batch × 1"),  # signature
-        *("2.99.1", "1.99.2", "epochs = 3", "pipeline data fetch moods", "--endpoint 127.0.0.1:8001"),  # origin
+        *("2.99.1", "1.99.2", "epochs = 3", "pipeline data fetch moods", "--engine grpc://127.0.0.1:8001"),  # origin
         json.loads((run / "parity.json").read_text())["hashes"]["model.onnx"],
     ):
         assert number in text

@@ -25,7 +25,8 @@ from pipeline.verify.cases import Batch, Shape
 from pipeline.verify.checks import parity
 from pipeline.verify.compare import EDGES, Distance, Tolerance
 from tests.report.written_run import write_run
-from tests.test_verify import ROWS, Oracle, classes_permuted, nan_at_one_length
+from tests.verify.planted import classes_permuted, nan_at_one_length
+from tests.verify.test_comparison import ROWS, Oracle
 
 SCHEMA = json.loads((files("pipeline") / "schemas" / "parity.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -79,7 +80,7 @@ def test_the_report_that_the_tests_of_the_page_write_is_what_the_schema_says(tmp
         (("passed",), "true"),
         (("hashes", "model.onnx"), "ff"),
         (("hashes",), {}),
-        (("tolerances", "CPUExecutionProvider"), 0),
+        (("tolerances", "cpu"), 0),
         (("note",), "more"),
         (("checks", "name"), ""),
         (("checks", "worst"), {}),
@@ -195,7 +196,7 @@ def test_the_command_writes_junit_xml_of_every_check(failed_run: RunDirectory, c
     result = CliRunner().invoke(main, ["verify", str(run.path), "--junit", str(tmp_path / "junit.xml")])
     assert result.exit_code == 3
     report, found = report_of(run), suites(tmp_path / "junit.xml")
-    assert list(found) == ["files", "CPUExecutionProvider"]
+    assert list(found) == ["files", "cpu"]
     cases = [case for suite in found.values() for case in suite.iter("testcase")]
     assert [(case.get("classname"), case.get("name")) for case in cases] == [
         (check["engine"], check["name"]) for check in report["checks"]
@@ -252,7 +253,7 @@ def test_a_named_check_that_fails_exits_3_and_one_that_holds_does_not_verify(fai
     (run / "parity.json").unlink()
     result = CliRunner().invoke(main, ["verify", str(run.path), "--only", "grid"])
     assert result.exit_code == 3
-    assert "not verified: CPUExecutionProvider grid" in result.stderr
+    assert "not verified: cpu grid" in result.stderr
     assert CliRunner().invoke(main, ["verify", str(run.path), "--only", "repeated"]).exit_code == 0
     assert not (run / "parity.json").exists()
 
@@ -264,7 +265,7 @@ def test_a_check_that_was_not_asked_for_costs_nothing(verified_run: RunDirectory
         asked.append(name)
         return parity(name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("pipeline.verify.stage.checks.parity", noting)
+    monkeypatch.setattr("pipeline.verify.pair.checks.parity", noting)
     verify(verified_run, only=("vocabulary",))
     assert "vocabulary" in asked
     assert "grid" not in asked

@@ -1,0 +1,105 @@
+"""The way in over HTTP, for `pipeline verify` to ask: the same rows, cut and padded alike, in Triton's binary form.
+
+Source: KServe's inference protocol, version 2, with Triton's binary tensor data extension. JSON alone cannot carry
+bytes that are not UTF-8.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import quote
+
+from google.protobuf import json_format
+from tritonclient.grpc import model_config_pb2, service_pb2
+
+from pipeline.client.contract import Contract
+from pipeline.client.endpoint import Endpoint
+from pipeline.client.exchange import Prediction, Row
+from pipeline.errors import RequestError, ServerError
+
+_JSON_BYTES = "Inference-Header-Content-Length"  # what follows these many bytes is tensors
+_OUTPUTS = ("probabilities", "label", "valid")
+
+
+@dataclass(eq=False)
+class HttpClient(Endpoint):
+    """A client for the server's HTTP port that sends one request at a time, each over a connection of its own."""
+
+    def contract(self) -> Contract:
+        """Return what the model takes and gives, as its server says; asked for once; raises as `Client.contract`."""
+        if self._contract is None:
+            _, content = self._asked("GET", "config")
+            config = json_format.Parse(content, model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+            self._contract = Contract.from_config(config)
+        return self._contract
+
+    def classify(self, rows: Iterable[Row]) -> list[Prediction]:
+        """Return one prediction per row, in their order; raises as `Client.classify`."""
+        exchange = self._exchange(self.contract(), rows)
+        return [
+            prediction
+            for request in exchange.requests(rows)
+            for prediction in exchange.receive(request, self._inferred(request.message))
+        ]
+
+    def close(self) -> None:
+        """Do nothing: no connection outlives its request."""
+
+    def _inferred(self, message: Any) -> Any:
+        """Return a `ModelInferResponse` for a `ModelInferRequest`."""
+        head, content = self._asked("POST", "infer", *_to_http(message))
+        try:
+            size = int(head[_JSON_BYTES])
+            return _from_http(json.loads(content[:size]), content[size:])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{self.url}: {self.model}'s answer is not in Triton's binary form ({error!r})."
+            ) from error
+
+    def _asked(
+        self, method: str, what: str, head: dict[str, str] | None = None, body: bytes = b""
+    ) -> tuple[Any, bytes]:
+        version = f"/versions/{quote(self.version)}" if self.version else ""
+        connection = HTTPConnection(self.url, timeout=self.timeout_seconds)
+        try:
+            connection.request(method, f"/v2/models/{quote(self.model)}{version}/{what}", body, head or {})
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, HTTPException) as error:
+            raise ServerError(
+                f"{self.url}: no Triton server answers on this HTTP port ({str(error) or type(error).__name__}). "
+                "Start one with `pipeline serve`, or correct the address."
+            ) from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            reason = " ".join(content.decode(errors="replace").split())
+            raise RequestError(f"{self.url}: {self.model} refused the request: {response.status} {reason}")
+        return response.headers, content
+
+
+def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
+    inputs = [
+        {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.shape),
+            "parameters": {"binary_data_size": len(content)},
+        }
+        for tensor, content in zip(message.inputs, message.raw_input_contents, strict=True)
+    ]
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in _OUTPUTS]
+    head = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
+    return {_JSON_BYTES: str(len(head))}, b"".join([head, *message.raw_input_contents])
+
+
+def _from_http(answer: dict[str, Any], content: bytes) -> Any:
+    message, start = service_pb2.ModelInferResponse(model_name=answer["model_name"]), 0
+    for tensor in answer["outputs"]:
+        size = tensor["parameters"]["binary_data_size"]
+        message.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
+        message.raw_output_contents.append(content[start : start + size])
+        start += size
+    return message
