@@ -17,23 +17,36 @@ if TYPE_CHECKING:
 @click.option("--provider", "providers", type=click.Choice(["cpu", "cuda"]), multiple=True, default=["cpu"])
 @click.option("--endpoint", metavar="HOST:PORT", help="Check a live Triton gRPC endpoint as well.")
 @click.option("--model", help="The model's name at the endpoint; the run's own by default.")
+@click.option("--sign-key", type=click.Path(path_type=Path), help="Private key (PEM) that signs a run that passed.")
 @click.option("--json", "as_json", is_flag=True, help="Print parity.json instead of a line for each check.")
 def command(
-    run: Path, data: Path | None, providers: tuple[str, ...], endpoint: str | None, model: str | None, as_json: bool
+    run: Path,
+    data: Path | None,
+    providers: tuple[str, ...],
+    endpoint: str | None,
+    model: str | None,
+    sign_key: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare the exported model with PyTorch and write RUN/parity.json; exit 3 if any check fails.
 
     A grid of shapes, every vocabulary entry, hostile bytes and every held-out row must agree in probability, label and
     validity; and a row must answer the same alone, padded, shuffled and beside any other.
 
+    A run that passed every check is signed with --sign-key into RUN/model.sig. The password of an encrypted key is read
+    from $PIPELINE_SIGN_KEY_PASSWORD.
+
     \b
     pipeline verify runs/sentiment-001
     pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001
+    pipeline verify runs/sentiment-001 --sign-key private.pem
     """
     from pipeline.run_directory import RunDirectory
+    from pipeline.signing import Signer, run_files
     from pipeline.verify import verify
 
     directory = RunDirectory.open(run)
+    signer = Signer(sign_key) if sign_key else None  # a key that cannot sign is told before the checks
     report = verify(
         directory,
         data,
@@ -46,6 +59,8 @@ def command(
         click.echo((directory / "parity.json").read_text(), nl=False)
     if report.failures:
         raise CheckFailed(f"{run}: not verified: {', '.join(report.failures)}. See {directory / 'parity.json'}.")
+    if signer:
+        click.echo(f"signed: {signer.sign(directory.path, run_files(directory))}", err=as_json)
 
 
 def line(check: "Check") -> str:
