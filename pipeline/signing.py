@@ -54,9 +54,7 @@ class Signer:
     """
 
     def __init__(self, key: Path) -> None:
-        password = (
-            os.environ.get(PASSWORD, "").encode() or None
-        )  # bytes: what cryptography wants, whatever is annotated
+        password = os.environ.get(PASSWORD, "").encode() or None  # bytes, though model_signing 1.1.1 says str
         with _reading(key, "private"):
             from model_signing import signing
 
@@ -68,8 +66,8 @@ class Signer:
         Raises:
             PipelineError: a file cannot be hashed, or the signature not be written; an earlier one is intact.
         """
-        with tempfile.TemporaryDirectory() as temporary:
-            bundle = Path(temporary) / SIGNATURE  # where the library writes bit by bit
+        with tempfile.TemporaryDirectory() as temporary:  # the library writes bit by bit
+            bundle = Path(temporary) / SIGNATURE
             try:
                 self._config.set_hashing_config(_Files(names)).sign(folder, bundle)
             except ValueError as error:
