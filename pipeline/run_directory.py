@@ -14,6 +14,7 @@
         model.onnx            `pipeline export`
         signature.json        `pipeline export`
         parity.json           `pipeline verify`
+        model.sig             `pipeline verify --sign-key`
         report.html           `pipeline report`
 """
 

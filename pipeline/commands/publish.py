@@ -13,16 +13,42 @@ import click
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a publish key: publish.instances=2."
 )
-def command(run: Path, repository: Path, name: str | None, version: int | None, settings: tuple[str, ...]) -> None:
+@click.option(
+    "--require-signature", type=click.Path(path_type=Path), help="Public key (PEM) that must have signed RUN."
+)
+@click.option("--sign-key", type=click.Path(path_type=Path), help="Private key (PEM) that signs the version.")
+def command(
+    run: Path,
+    repository: Path,
+    name: str | None,
+    version: int | None,
+    settings: tuple[str, ...],
+    require_signature: Path | None,
+    sign_key: Path | None,
+) -> None:
     """Publish a verified run and print its version directory; exit 3 if it failed verification or was changed since.
 
     The version appears whole, by one rename, and is never overwritten.
 
+    With --require-signature, a run is refused (exit 3) unless `pipeline verify --sign-key` signed it as it is. With
+    --sign-key, the version is signed into its model.sig, which anybody checks with `model_signing verify key`. The
+    password of an encrypted key is read from $PIPELINE_SIGN_KEY_PASSWORD.
+
     \b
     pipeline publish runs/sentiment-001
+    pipeline publish runs/sentiment-001 --require-signature public.pem --sign-key private.pem
     """
     from pipeline.publish import publish
     from pipeline.run_directory import RunDirectory
 
     directory = RunDirectory.open(run)
-    click.echo(publish(directory, repository, name=name, version=version, settings=settings))
+    published = publish(
+        directory,
+        repository,
+        name=name,
+        version=version,
+        settings=settings,
+        require_signature=require_signature,
+        sign_key=sign_key,
+    )
+    click.echo(published)

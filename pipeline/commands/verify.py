@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--only", metavar="CHECK", multiple=True, help="Make this check alone (repeatable), and write nothing.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write the outcome as JUnit XML too.")
+@click.option("--sign-key", type=click.Path(path_type=Path), help="Private key (PEM) that signs a run that passed.")
 @click.option("--json", "as_json", is_flag=True, help="Print parity.json instead of a line for each check.")
 def command(
     run: Path,
@@ -45,6 +46,7 @@ def command(
     targets: tuple[str, ...],
     only: tuple[str, ...],
     junit: Path | None,
+    sign_key: Path | None,
     as_json: bool,
 ) -> None:
     """Compare the exported model with PyTorch and write RUN/parity.json; exit 3 if any check fails.
@@ -53,21 +55,27 @@ def command(
     validity; and a row must answer the same alone, padded, shuffled and beside any other. The files, and ONNX Runtime
     on the CPU, are always checked, and decide alone whether the run may be published; --engine checks others as well.
 
+    A run that passed every check is signed with --sign-key into RUN/model.sig. The password of an encrypted key is read
+    from $PIPELINE_SIGN_KEY_PASSWORD.
+
     \b
     pipeline verify runs/sentiment-001
     pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001 --engine http://127.0.0.1:8000
     pipeline verify runs/sentiment-001 --engine cuda --engine cuda-tf32
     pipeline verify runs/sentiment-001 --engine cpu-none --against evaluator --target triton-26.07
     pipeline verify runs/sentiment-001 --only grid --only padded
+    pipeline verify runs/sentiment-001 --sign-key private.pem
     """
     from pipeline.run_directory import RunDirectory
+    from pipeline.signing import Signer, run_files
     from pipeline.verify import verify, write_junit
 
-    if only and (junit or as_json):
+    if only and (junit or as_json or sign_key):
         raise UsageError(
-            "--only makes a part of the checks: it cannot be --json or --junit, which stand for all of them."
+            "--only makes a part of the checks: it cannot be --json, --junit or --sign-key, which stand for all of them."
         )
     directory = RunDirectory.open(run)
+    signer = Signer(sign_key) if sign_key else None  # a key that cannot sign is told before the checks
     report = verify(
         directory,
         data,
@@ -87,6 +95,8 @@ def command(
     if report.failures:
         see = "" if only else f" See {directory / 'parity.json'}."
         raise CheckFailed(f"{run}: not verified: {', '.join(report.failures)}.{see}")
+    if signer:
+        click.echo(f"signed: {signer.sign(directory.path, run_files(directory))}", err=as_json)
 
 
 def line(check: "Check") -> str:

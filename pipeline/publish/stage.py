@@ -17,6 +17,7 @@ from pipeline.run_directory import RunDirectory, require_model_name
 from pipeline.runtime import open_session
 from pipeline.sequences import Sequences
 from pipeline.signature import Signature
+from pipeline.signing import Signer, Verifier
 
 MANIFEST = "manifest.json"
 _FILES = (config.MODEL_FILE, "signature.json", "parity.json")
@@ -31,6 +32,8 @@ def publish(
     name: str | None = None,
     version: int | None = None,
     settings: tuple[str, ...] = (),
+    require_signature: Path | None = None,
+    sign_key: Path | None = None,
 ) -> Path:
     """Publish a verified run as the next version of its model, atomically, and return the version's directory.
 
@@ -44,13 +47,17 @@ def publish(
         name: the model's name; the run's own by default.
         version: the version's number; the next free one by default.
         settings: changes of the recipe's ``publish`` keys, such as ``publish.instances=2``.
+        require_signature: the public key of whoever must have signed the run.
+        sign_key: the private key that signs the version's directory.
 
     Raises:
-        CheckFailed: the run failed verification, or was changed since.
+        CheckFailed: the run failed verification, was changed since, or is not signed as it must be.
         RunError: the run was never verified.
         RepositoryError: the version exists, the model's signature would change, or nothing can be written.
-        UsageError: the name or a setting is not allowed.
+        UsageError: the name, a setting or a key is not allowed.
     """
+    signer = Signer(sign_key) if sign_key else None
+    signed = Verifier(require_signature).require(run) if require_signature else {}
     _require_verified(run)
     keys = _keys(run, settings)
     signature = Signature.load(run.require("signature.json"))
@@ -61,8 +68,10 @@ def publish(
         _require_same_contract(store, name, signature)
         staged = staging / name
         _stage_model(staged, name, signature, keys)
-        _stage_version(run, staged / str(number), name, number)
+        _stage_version(run, staged / str(number), name, number, signed)
         _require_served(staged, staged / str(number))
+        if signer:
+            signer.sign(staged / str(number), [path.name for path in (staged / str(number)).iterdir()])
         _put(store, staged, name, number)
     return repository / name / str(number)
 
@@ -131,11 +140,11 @@ def _stage_model(staged: Path, name: str, signature: Signature, keys: PublishKey
     write_text(staged / config.LABELS_FILE, "".join(f"{label}\n" for label in signature.classes))
 
 
-def _stage_version(run: RunDirectory, staged: Path, name: str, number: int) -> None:
+def _stage_version(run: RunDirectory, staged: Path, name: str, number: int, signed: dict[str, str]) -> None:
     staged.mkdir()
     for file in _FILES:
         shutil.copyfile(run / file, staged / file)
-    _require_copied(run, staged)
+    _require_copied(run, staged, signed)
     evaluation = read_json(run / "evaluation.json") if (run / "evaluation.json").is_file() else {}
     manifest = {
         "format": 1,
@@ -151,11 +160,11 @@ def _stage_version(run: RunDirectory, staged: Path, name: str, number: int) -> N
     write_json(staged / MANIFEST, manifest)
 
 
-def _require_copied(run: RunDirectory, staged: Path) -> None:
+def _require_copied(run: RunDirectory, staged: Path, signed: dict[str, str]) -> None:
     """Close the gap between the check of the run's bytes and their copy."""
-    hashes = read_json(staged / "parity.json")["hashes"]
-    for file in (config.MODEL_FILE, "signature.json"):
-        if sha256_of(staged / file) != hashes[file]:
+    hashes = {**read_json(staged / "parity.json")["hashes"], **signed}
+    for file in _FILES if signed else (config.MODEL_FILE, "signature.json"):
+        if sha256_of(staged / file) != hashes.get(file):
             raise CheckFailed(f"{run / file}: changed while it was being published. Nothing was published.")
 
 
