@@ -4,50 +4,130 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from pipeline.errors import CheckFailed
+from pipeline.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from pipeline.verify import Check
 
+FOR_A_MODEL = ("reference", "signature", "rows", "sizes", "absolute", "relative", "output")
+FOR_BOTH = ("run", "model", "providers", "as_json")
+
+
+def _sizes(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Parse ``seq=1,8,65``."""
+    sizes = {}
+    for text in given:
+        name, _, numbers = text.partition("=")
+        if not name or not all(number.isdecimal() and int(number) for number in numbers.split(",")):
+            raise click.BadParameter(f"{text}: wanted NAME=SIZE,SIZE…", context, option)
+        sizes[name] = tuple(map(int, numbers.split(",")))
+    return sizes
+
 
 @click.command("verify", short_help="Prove that the exported model gives PyTorch's answers.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="The run's data set, if it was moved.")
 @click.option("--provider", "providers", type=click.Choice(["cpu", "cuda"]), multiple=True, default=["cpu"])
 @click.option("--endpoint", metavar="HOST:PORT", help="Check a live Triton gRPC endpoint as well.")
-@click.option("--model", help="The model's name at the endpoint; the run's own by default.")
+@click.option("--endpoint-model", help="The model's name at the endpoint; the run's own by default.")
+@click.option("--model", type=click.Path(path_type=Path), help="Verify this ONNX file instead of a run.")
+@click.option("--reference", metavar="FILE.onnx|MODULE:NAME", help="What --model was made from; its code is run.")
+@click.option("--signature", type=click.Path(path_type=Path), help="What --model must take and give, as JSON.")
+@click.option("--inputs", "rows", type=click.Path(path_type=Path), help="An .npz of rows, an array for each input.")
+@click.option("--axis", "sizes", multiple=True, callback=_sizes, metavar="NAME=SIZE,…",
+              help="What a dynamic axis is tried at; 1,2,7,64 by default. May be repeated.")  # fmt: skip
+@click.option("--absolute", type=click.FloatRange(min=0), default=1e-5, help="Allowed |Δ|, to which is added:")
+@click.option("--relative", type=click.FloatRange(min=0), default=0.0, help="allowed |Δ| / |reference|.")
+@click.option("--output", type=click.Path(path_type=Path), help="The record; MODEL.parity.json by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print parity.json instead of a line for each check.")
+@click.pass_context
 def command(
-    run: Path, data: Path | None, providers: tuple[str, ...], endpoint: str | None, model: str | None, as_json: bool
+    context: click.Context,
+    run: Path | None,
+    data: Path | None,
+    providers: tuple[str, ...],
+    endpoint: str | None,
+    endpoint_model: str | None,
+    model: Path | None,
+    reference: str | None,
+    signature: Path | None,
+    rows: Path | None,
+    sizes: dict[str, tuple[int, ...]],
+    absolute: float,
+    relative: float,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare the exported model with PyTorch and write RUN/parity.json; exit 3 if any check fails.
 
     A grid of shapes, every vocabulary entry, hostile bytes and every held-out row must agree in probability, label and
     validity; and a row must answer the same alone, padded, shuffled and beside any other.
 
+    With --model, an ONNX file that was trained elsewhere is compared with --reference: another ONNX file, or a PyTorch
+    module, a scikit-learn estimator or a function that is imported from the current directory, at 1, 2, 7 and 64 of
+    every dynamic axis.
+
     \b
     pipeline verify runs/sentiment-001
     pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001
+    pipeline verify --model model.onnx --reference train:model
+    pipeline verify --model new.onnx --reference old.onnx --inputs rows.npz
     """
     from pipeline.run_directory import RunDirectory
-    from pipeline.verify import verify
+    from pipeline.verify import verify, verify_model
+    from pipeline.verify.compare import Tolerance
 
-    directory = RunDirectory.open(run)
-    report = verify(
-        directory,
-        data,
-        providers=providers,
-        endpoint=endpoint,
-        model=model,
-        progress=lambda check: click.echo(line(check), err=as_json),
-    )
+    _refuse_mixture(context)
+
+    def show(check: "Check") -> None:
+        click.echo(line(check), err=as_json)
+
+    if model is not None and reference is not None:
+        record = output or model.with_suffix(".parity.json")
+        failures = verify_model(
+            model,
+            reference,
+            signature=signature,
+            rows=rows,
+            sizes=sizes,
+            tolerance=Tolerance(absolute, relative),
+            providers=providers,
+            output=record,
+            progress=show,
+        ).failures
+    elif run is not None:
+        directory = RunDirectory.open(run)
+        record = directory / "parity.json"
+        failures = verify(
+            directory, data, providers=providers, endpoint=endpoint, model=endpoint_model, progress=show
+        ).failures
     if as_json:
-        click.echo((directory / "parity.json").read_text(), nl=False)
-    if report.failures:
-        raise CheckFailed(f"{run}: not verified: {', '.join(report.failures)}. See {directory / 'parity.json'}.")
+        click.echo(record.read_text(), nl=False)
+    if failures:
+        raise CheckFailed(f"{run or model}: not verified: {', '.join(failures)}. See {record}.")
 
 
 def line(check: "Check") -> str:
     """Say one check's outcome."""
     return f"{'pass' if check.passed else 'FAIL'}  {check.engine:<22} {check.name:<19} {check.detail}"
+
+
+def _refuse_mixture(context: click.Context) -> None:
+    """Refuse options of the other kind of verification.
+
+    Raises:
+        UsageError: not exactly one of RUN and --model, a --model without --reference, or an option of the other.
+    """
+    given = [option for option in context.command.params
+             if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE]  # fmt: skip
+    names = {option.name for option in given}
+    if ("run" in names) == ("model" in names):
+        raise UsageError("verify: give a RUN, or --model FILE with --reference: exactly one of the two.")
+    if "model" in names and "reference" not in names:
+        raise UsageError("verify: --model needs --reference FILE.onnx or package.module:attribute.")
+    for option in given:
+        is_of_a_model = option.name in FOR_A_MODEL
+        if option.name not in FOR_BOTH and is_of_a_model != ("model" in names):
+            raise UsageError(f"verify: {option.opts[0]} goes with {'--model' if is_of_a_model else 'a RUN'} alone.")
