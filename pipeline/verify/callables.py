@@ -178,7 +178,7 @@ def _function_caller(function: Callable[..., Any], names: list[str]) -> Callable
     """Call a function by keyword where its parameters are named like the inputs, else in the inputs' order."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some that are written in C do not say
+    except (TypeError, ValueError):  # some that are written in C do not say
         parameters = {}.values()
     keywords = {item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)}
     if set(names) <= keywords:

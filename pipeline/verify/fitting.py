@@ -20,6 +20,8 @@ def declared_checks(graph: ModelSpec, wanted: ModelSpec, source: str, *, is_sign
         if name == "axes" and not is_signed:
             problems += _specialisation(wanted)
         detail = "; ".join(problems) or f"{_listing(wanted, name)}, as {source} says"
+        if name == "axes" and not problems:
+            detail += f"; rows lie along {wanted.batch_axis}" if wanted.batch_axis else "; no axis that rows lie along"
         yield Check("graph", name, not problems, detail, {"problems": problems})
         if problems:
             return

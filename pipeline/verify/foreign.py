@@ -157,7 +157,8 @@ class _Questions:
         unbounded = draw.unbounded(spec)
         if unbounded and (sizes or not rows):
             raise UsageError(
-                f"{', '.join(unbounded)}: whole numbers; say their least and most (a number, or an axis) in --signature, or give --inputs."
+                f"{', '.join(unbounded)}: whole numbers; say their least and most (number or axis) in --signature, "
+                "or give --inputs."
             )
         given = draw.read_rows(rows, spec) if rows else None
         return cls(spec, {} if unbounded else draw.sizes_of(spec, sizes), not unbounded, given)

@@ -29,7 +29,7 @@ def parity(
     Raises:
         PipelineError: the reference raised, which says nothing about the candidate.
     """
-    outputs = [_Output(tensor, spec.batch_axis, tolerance) for tensor in spec.outputs]
+    outputs = [_Output(tensor, spec, spec.batch_axis, tolerance) for tensor in spec.outputs]
     problems: dict[str, list[str]] = {"answers": [], "shapes": []}
     count = 0
     for case in cases:
@@ -49,9 +49,13 @@ def parity(
         found = [f"at {case.name}: {problem}" for problem in _shape_problems(spec, case.inputs, expected, given)]
         problems["shapes"] += found
         for output in outputs if not found else []:
-            output.add(case, spec, expected, given)
+            output.add(case, expected, given)
     for name, these in problems.items():
-        detail = f"as declared in {count} cases" if not these else f"{these[0]}; {len(these)} such in {count} cases"
+        detail = (
+            f"as declared in {count} of {count} cases"
+            if not these
+            else f"{these[0]}; {len(these)} such in {count} cases"
+        )
         yield Check(candidate.name, f"{kind} {name}", count > 0 and not these, detail, {"problems": these})
     for output in outputs:
         yield output.check(candidate.name, f"{kind} {output.tensor.name}")
@@ -89,11 +93,11 @@ def company(candidate: NamedModel, case: Case, spec: ModelSpec, axis: str, toler
         "hostile neighbours": [(beside, np.arange(count) * 2) for beside in _beside(spec, axis, case.inputs)],
     }
     for name, asked in arrangements.items():
-        outputs = [_Output(tensor, axis, tolerance) for tensor in spec.outputs]
+        outputs = [_Output(tensor, spec, axis, tolerance) for tensor in spec.outputs]
         for arrangement, places in asked:
             given = take(spec.outputs, axis, candidate.answer(arrangement.inputs), places)
             for output in outputs:
-                output.add(Case(arrangement.name, case.inputs), spec, expected, given)
+                output.add(Case(arrangement.name, case.inputs), expected, given)
         for output in outputs if asked else []:
             yield output.check(candidate.name, f"{name} {output.tensor.name}")
 
@@ -101,15 +105,17 @@ def company(candidate: NamedModel, case: Case, spec: ModelSpec, axis: str, toler
 class _Output:
     """How far one output is from what was expected over all the cases that were added, and the worst of it, whole."""
 
-    def __init__(self, tensor: TensorSpec, axis: str | None, tolerance: Tolerance) -> None:
+    def __init__(self, tensor: TensorSpec, spec: ModelSpec, axis: str | None, tolerance: Tolerance) -> None:
         self.tensor = tensor
+        self._spec = spec
         self._axis = axis
         self._distance = Distance(tolerance)
         self._values = 0
         self._other = 0
+        self._tied = 0
         self._worst: dict[str, Any] = {}
 
-    def add(self, case: Case, spec: ModelSpec, expected: Inputs, given: Inputs) -> None:
+    def add(self, case: Case, expected: Inputs, given: Inputs) -> None:
         """Compare one case's arrays, of equal shapes; without a value in them nothing was compared."""
         ours, theirs = (np.atleast_1d(answers[self.tensor.name]) for answers in (expected, given))
         if not ours.size:
@@ -117,6 +123,9 @@ class _Output:
         self._values += ours.size
         if self._is_exact:
             apart = np.asarray(ours != theirs)
+            tied = apart & _is_tied(self.tensor, self._spec, self._axis, expected, self._distance.tolerance)
+            apart &= ~tied
+            self._tied += int(tied.sum())
             is_worst = not self._other and bool(apart.any())
             self._other += int(apart.sum())
         else:
@@ -127,23 +136,22 @@ class _Output:
                 apart = np.abs(np.subtract(ours, theirs, dtype=np.float64))
             apart[~np.isfinite(apart)] = np.inf
         if is_worst:
-            self._worst = self._case_at(np.unravel_index(np.argmax(apart), apart.shape), case, spec, ours, theirs)
+            self._worst = self._case_at(np.unravel_index(np.argmax(apart), apart.shape), case, ours, theirs)
 
     def check(self, engine: str, name: str) -> Check:
         """Judge what was added."""
         if self._is_exact:
             passed, found = self._values > 0 and not self._other, f"{self._other:,} of {self._values:,} values differ"
-            measured: dict[str, Any] = {"values": self._values, "differing": self._other}
+            found += f", {self._tied:,} more of ties" if self._tied else ""
+            measured: dict[str, Any] = {"differing": self._other, "tied": self._tied}
         else:
-            passed, found = self._distance.is_within, self._found
-            measured = self._distance.figures
-        if not self._values:
-            found = "nothing was compared"
+            passed, found, measured = self._distance.is_within, self._found, self._distance.figures
         if not passed and self._worst:
             worst = self._worst
             place = f"{worst['case']}, {self.tensor.name}{worst['index']}"
             found += f"; worst at {place}: {worst['candidate']!r}, wanted {worst['reference']!r}"
-        return Check(engine, name, passed, found, {**measured, "worst": self._worst})
+        detail = found if self._values else "nothing was compared"
+        return Check(engine, name, passed, detail, {"values": self._values, **measured, "worst": self._worst})
 
     @property
     def _is_exact(self) -> bool:
@@ -157,16 +165,16 @@ class _Output:
             found += f" + {allowed.relative:g} · |reference|"
         if any(figures["not_finite"]):
             return f"{found}; {max(figures['not_finite']):,} values are not finite"
-        return found if self._distance.is_within else f"{found}; would pass with --absolute {_above(figures['needed'])}"
+        if figures["needed"] > allowed.absolute:
+            found += f"; would pass with --absolute {_above(figures['needed'])}"
+        return found
 
-    def _case_at(
-        self, index: tuple[Any, ...], case: Case, spec: ModelSpec, ours: np.ndarray, theirs: np.ndarray
-    ) -> dict[str, Any]:
+    def _case_at(self, index: tuple[Any, ...], case: Case, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
         """Return the values at one place, and the inputs of their row."""
         inputs = case.inputs
         if self._axis is not None and self._axis in self.tensor.shape:
             row = index[self.tensor.shape.index(self._axis)]
-            inputs = take(spec.inputs, self._axis, inputs, np.array([row]))
+            inputs = take(self._spec.inputs, self._axis, inputs, np.array([row]))
         return {
             "case": case.name,
             "index": [int(place) for place in index],
@@ -216,6 +224,23 @@ def _beside(spec: ModelSpec, axis: str, inputs: Inputs) -> Iterator[Case]:
             hostile = np.moveaxis(twice[tensor.name], tensor.shape.index(axis), 0)
             hostile[1::2] = getattr(np.finfo(NUMPY_DTYPES[tensor.dtype]), name) if name == "max" else float(name)
         yield Case(f"beside {name}", twice)
+
+
+def _is_tied(
+    tensor: TensorSpec, spec: ModelSpec, axis: str | None, expected: Inputs, tolerance: Tolerance
+) -> np.ndarray:
+    """Return where a label is undecided: the two largest numbers of its row in the one (N, C) output are that close."""
+    scores = [scored for scored in spec.outputs if scored.kind == "f" and _is_scores(scored, axis)]
+    if len(scores) != 1 or not tensor.shape or tensor.shape[0] != axis:
+        return np.zeros((), bool)
+    largest = np.sort(expected[scores[0].name].astype(np.float64), axis=1)[:, -2:]
+    with np.errstate(invalid="ignore"):  # ∞ - ∞
+        is_tied = largest[:, 1] - largest[:, 0] <= tolerance.absolute
+    return is_tied.reshape(-1, *(1,) * (len(tensor.shape) - 1))
+
+
+def _is_scores(tensor: TensorSpec, axis: str | None) -> bool:
+    return len(tensor.shape) == 2 and tensor.shape[0] == axis and isinstance(size := tensor.shape[1], int) and size > 1
 
 
 def _bits(array: np.ndarray) -> Any:

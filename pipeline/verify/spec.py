@@ -4,6 +4,7 @@ Our own `pipeline.signature.Signature` knows four data types and two interfaces;
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,17 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's inputs and outputs, each in the graph's order."""
+    """What a model takes and gives.
+
+    Attributes:
+        inputs: in the graph's order.
+        outputs: in the graph's order.
+        batch_axis: the axis that rows lie along, each apart from the others; None where there is none.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    batch_axis: str | None = None
 
     @property
     def axes(self) -> list[str]:
@@ -69,13 +77,17 @@ class ModelSpec:
         names = [axis for tensor in self.inputs for axis in tensor.shape if isinstance(axis, str)]
         return list(dict.fromkeys(names))
 
-    @property
-    def batch_axis(self) -> str | None:
-        """The axis that rows lie along: ``batch`` if there is one, else the inputs' first; every output has it once."""
-        first = [tensor.shape[0] for tensor in self.inputs if tensor.shape and isinstance(tensor.shape[0], str)]
-        axis = "batch" if "batch" in self.axes else first[0] if first and len(set(first)) == 1 else None
-        is_shared = all(tensor.shape.count(axis) == 1 for tensor in self.outputs)
-        return axis if isinstance(axis, str) and is_shared else None
+    def is_batch_axis(self, axis: str | None) -> bool:
+        """Whether an input has an axis, and every output once."""
+        return axis in self.axes and all(tensor.shape.count(axis) == 1 for tensor in self.outputs)
+
+
+def make_spec(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> ModelSpec:
+    """Return a specification whose rows lie along ``batch``, or else along the one first axis of all inputs."""
+    spec = ModelSpec(tuple(inputs), tuple(outputs))
+    first = {tensor.shape[0] for tensor in spec.inputs if tensor.shape and isinstance(tensor.shape[0], str)}
+    axis = "batch" if "batch" in spec.axes else str(first.pop()) if len(first) == 1 else None
+    return replace(spec, batch_axis=axis if spec.is_batch_axis(axis) else None)
 
 
 def require(path: Path) -> Path:
@@ -107,11 +119,11 @@ def read_graph(path: Path) -> tuple[ModelSpec, list[Path]]:
         raise PipelineError(f"{path}: not an ONNX model ({type(error).__name__}). Export it again.") from error
     if not outputs:
         raise PipelineError(f"{path}: not an ONNX model: it has no outputs. Export it again.")
-    return ModelSpec(inputs, outputs), [path, *_external_files(path, model)]
+    return make_spec(inputs, outputs), [path, *_external_files(path, model)]
 
 
 def read_signature(path: Path) -> ModelSpec:
-    """Return what a file in the form of our ``signature.json`` declares; only `inputs` and `outputs` are read.
+    """Return what a file in the form of our ``signature.json`` declares; `batch_axis` may be given.
 
     Raises:
         UsageError: there is no such file.
@@ -119,7 +131,8 @@ def read_signature(path: Path) -> ModelSpec:
     """
     try:
         content = json.loads(require(path).read_bytes())
-        spec = ModelSpec(*(tuple(_of_json(item) for item in content[side]) for side in ("inputs", "outputs")))
+        spec = make_spec(*(map(_of_json, content[side]) for side in ("inputs", "outputs")))
+        spec = replace(spec, batch_axis=content.get("batch_axis", spec.batch_axis))
         _check_signature(spec)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
@@ -144,7 +157,7 @@ def with_batch(spec: ModelSpec) -> ModelSpec:
     def named(tensor: TensorSpec) -> TensorSpec:
         return replace(tensor, shape=tuple("batch" if axis is None else axis for axis in tensor.shape))
 
-    return ModelSpec(tuple(map(named, spec.inputs)), tuple(map(named, spec.outputs)))
+    return make_spec(map(named, spec.inputs), map(named, spec.outputs))
 
 
 def _of_graph(path: Path, info: onnx.ValueInfoProto) -> TensorSpec:
@@ -184,7 +197,7 @@ def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
 def _of_json(item: dict[str, Any]) -> TensorSpec:
     spec = TensorSpec(item["name"], item["dtype"], tuple(item["shape"]), item.get("least"), item.get("most"))
     if not isinstance(spec.name, str) or spec.dtype not in NUMPY_DTYPES:
-        raise ValueError(f"{spec.name!r}: dtype {spec.dtype!r} is none of {', '.join(NUMPY_DTYPES)}")
+        raise ValueError(f"{spec.name}: dtype {spec.dtype!r} is none of {', '.join(NUMPY_DTYPES)}")
     if not all((isinstance(axis, str) and axis) or (type(axis) is int and axis > 0) for axis in spec.shape):
         raise ValueError(f"{spec.name}: shape {list(spec.shape)} is not made of sizes and axis names")
     return spec
@@ -201,6 +214,8 @@ def _check_signature(spec: ModelSpec) -> None:
             raise ValueError("two tensors of one name")
     if not spec.outputs:
         raise ValueError("no outputs")
+    if spec.batch_axis is not None and not spec.is_batch_axis(spec.batch_axis):
+        raise ValueError(f"batch_axis {spec.batch_axis!r} is not an axis of an input and of every output")
     for tensor in spec.inputs:
         _check_range(tensor, spec.axes)
 
