@@ -34,7 +34,11 @@ def _sizes(context: click.Context, option: click.Parameter, given: tuple[str, ..
 @click.option("--endpoint-model", help="The model's name at the endpoint; the run's own by default.")
 @click.option("--model", type=click.Path(path_type=Path), help="Verify this ONNX file instead of a run.")
 @click.option("--reference", metavar="FILE.onnx|MODULE:NAME", help="What --model was made from; its code is run.")
-@click.option("--signature", type=click.Path(path_type=Path), help="What --model must take and give, as JSON.")
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path),
+    help="What --model must take and give, and the least and most of whole numbers: JSON like signature.json.",
+)
 @click.option("--inputs", "rows", type=click.Path(path_type=Path), help="An .npz of rows, an array for each input.")
 @click.option("--axis", "sizes", multiple=True, callback=_sizes, metavar="NAME=SIZE,…",
               help="What a dynamic axis is tried at; 1,2,7,64 by default. May be repeated.")  # fmt: skip

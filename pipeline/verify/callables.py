@@ -217,6 +217,6 @@ def _array(given: Any) -> np.ndarray:
         given = given.float() if given.dtype == torch.bfloat16 else given
     array = np.asarray(given)
     if array.dtype.kind in "SUO":
-        texts = [item.decode() if isinstance(item, bytes) else item for item in array.ravel().tolist()]
+        texts = [item.decode() if isinstance(item, bytes) else str(item) for item in array.ravel().tolist()]
         return np.array(texts, object).reshape(array.shape)
     return array

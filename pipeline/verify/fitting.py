@@ -21,10 +21,17 @@ def declared_checks(graph: ModelSpec, wanted: ModelSpec, source: str, *, is_sign
             problems += _specialisation(wanted)
         detail = "; ".join(problems) or f"{_listing(wanted, name)}, as {source} says"
         if name == "axes" and not problems:
-            detail += f"; rows lie along {wanted.batch_axis}" if wanted.batch_axis else "; no axis that rows lie along"
+            detail += f"; {_rows(wanted, is_signed=is_signed)}"
         yield Check("graph", name, not problems, detail, {"problems": problems})
         if problems:
             return
+
+
+def _rows(spec: ModelSpec, *, is_signed: bool) -> str:
+    if spec.batch_axis is None:
+        return "no axis that rows lie along"
+    is_known = is_signed or spec.batch_axis == "batch"
+    return f"rows lie along {spec.batch_axis}{'' if is_known else ', unless --signature says batch_axis'}"
 
 
 def _name_problems(graph: ModelSpec, wanted: ModelSpec, source: str) -> Iterator[str]:

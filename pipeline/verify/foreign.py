@@ -14,11 +14,11 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.files import sha256_of, write_json
 from pipeline.runtime import CPU, CUDA, open_session
 from pipeline.verify import draw
+from pipeline.verify.array_checks import company, parity, repeatability
 from pipeline.verify.callables import NamedModel, OnnxModel, open_reference
 from pipeline.verify.compare import Tolerance
 from pipeline.verify.draw import Case
 from pipeline.verify.fitting import declared_checks
-from pipeline.verify.named import company, parity, repeatability
 from pipeline.verify.parity_report import Check
 from pipeline.verify.spec import ModelSpec, read_graph, read_signature, with_batch
 
@@ -34,7 +34,7 @@ class ModelReport:
     Attributes:
         model: the ONNX file.
         reference: what it was compared with.
-        hashes: SHA-256 of every file that was read.
+        hashes: SHA-256 of every file that was read, but for the reference's code.
         versions: of the packages that computed.
         signature: the inputs and outputs it was held to.
         sizes: what each dynamic axis was tried at; empty where nothing was drawn.

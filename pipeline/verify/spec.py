@@ -224,6 +224,8 @@ def _check_range(tensor: TensorSpec, axes: list[str]) -> None:
     least, most = tensor.least or 0, tensor.most
     if isinstance(most, str) and most not in axes:
         raise ValueError(f"{tensor.name}: most {most!r} is no axis of the inputs")
+    if most is None and tensor.least is not None:
+        raise ValueError(f"{tensor.name}: least {least} without most")
     limits = np.iinfo(NUMPY_DTYPES[tensor.dtype] if tensor.kind in "iu" else np.int64)
     for number in (least, 0 if isinstance(most, str) or most is None else most):
         if not isinstance(number, int | float) or isinstance(number, bool):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
@@ -224,6 +225,34 @@ def test_an_axis_that_is_not_what_it_is_called_is_caught(module: Write, tmp_path
     code = "import numpy as np\ndef twice(x): return np.concatenate([x, x])"
     found = {check.name: check for check in verify_model(path, f"{module(code)}:twice").checks}
     assert "at batch 1: y is [2, 4], declared [1, 4]" in found["drawn shapes"].detail
+
+
+def test_a_shape_that_depends_on_the_values_is_no_traceback(module: Write, tmp_path: Path) -> None:
+    """Every row is cut to the number of positive numbers in its batch, which the name of the axis hides."""
+    nodes = [
+        helper.make_node("Greater", ["x", "zero"], ["is_positive"]),
+        helper.make_node("Cast", ["is_positive"], ["ones"], to=INT64),
+        helper.make_node("ReduceMax", ["ones", "rows"], ["columns"], keepdims=0),
+        helper.make_node("ReduceSum", ["columns", "rows"], ["count"], keepdims=1),
+        helper.make_node("Slice", ["x", "start", "count", "second"], ["y"]),
+    ]
+    constants = {
+        "zero": np.array(0, np.float32),
+        "rows": np.array([0]),
+        "start": np.array([0]),
+        "second": np.array([1]),
+    }
+    path = save(tmp_path / "cut.onnx", nodes, outputs={"y": (FLOAT, ("batch", "kept"))}, **constants)
+    report = verify_model(path, f"{module('def cut(x): return x[:, : (x > 0).any(0).sum()]')}:cut")
+    assert report.failures == ["CPUExecutionProvider company"]
+    assert "shapes for single rows" in report.checks[-1].detail
+
+
+def test_a_provider_that_is_not_there_is_a_failure_not_a_fallback(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    path = healthy(tmp_path / "m.onnx")
+    assert verify_model(path, str(path), providers=("cuda",)).failures == ["CUDAExecutionProvider load"]
 
 
 DECLARED = {

@@ -72,6 +72,10 @@ QUESTIONS = {
                       "x: most 'seq' is no axis of the inputs"),
     "no range": (["--model", "m.onnx", "--reference", "MODULE:right", "--signature", "range.json"], 1,
                  "x: least 5 is more than most 4"),
+    "half a range": (["--model", "m.onnx", "--reference", "MODULE:right", "--signature", "half.json"], 1,
+                     "x: least 5 without most"),
+    "no rows' axis": (["--model", "m.onnx", "--reference", "MODULE:right", "--signature", "axis.json"], 1,
+                      "batch_axis 'seq' is not an axis of an input and of every output"),
     "no archive": (["--model", "m.onnx", "--reference", "MODULE:right", "--inputs", "MODULE.py"], 1,
                    "not an archive of arrays"),
     "no array": (["--model", "m.onnx", "--reference", "MODULE:right", "--inputs", "other.npz"], 2,
@@ -98,6 +102,8 @@ def test_what_cannot_be_asked_is_said_in_one_line(
     signature(Path("dtype.json"), [tensor("x", "float", "batch", 4)], y)
     signature(Path("limit.json"), [tensor("x", "FP32", "batch", 4, most="seq")], y)
     signature(Path("range.json"), [tensor("x", "FP32", "batch", 4, least=5, most=4)], y)
+    signature(Path("half.json"), [tensor("x", "FP32", "batch", 4, least=5)], y)
+    signature(Path("axis.json"), [tensor("x", "FP32", "batch", 4)], y, batch_axis="seq")
     np.savez("other.npz", z=ROWS["x"])
     np.savez("pickled.npz", x=np.array([{}], object))
     np.savez("shape.npz", x=np.zeros((3, 5), np.float32))

@@ -78,12 +78,15 @@ def company(candidate: NamedModel, case: Case, spec: ModelSpec, axis: str, toler
         spec: its inputs and outputs.
         axis: the one that rows lie along.
         tolerance: what two numbers may be apart.
+
+    Raises:
+        PipelineError: the candidate cannot answer.
+        CheckFailed: an output's shape depends on more than the inputs' sizes.
     """
     count = count_of(spec, case.inputs)
     alone = [candidate.answer(take(spec.inputs, axis, case.inputs, np.array([row]))) for row in range(count)]
     expected = {
-        tensor.name: np.concatenate([answer[tensor.name] for answer in alone], tensor.shape.index(axis))
-        for tensor in spec.outputs
+        tensor.name: _joined(tensor, axis, [answer[tensor.name] for answer in alone]) for tensor in spec.outputs
     }
     order = np.random.default_rng(0).permutation(count)
     shuffled = Case("shuffled", take(spec.inputs, axis, case.inputs, order))
@@ -95,7 +98,10 @@ def company(candidate: NamedModel, case: Case, spec: ModelSpec, axis: str, toler
     for name, asked in arrangements.items():
         outputs = [_Output(tensor, spec, axis, tolerance) for tensor in spec.outputs]
         for arrangement, places in asked:
-            given = take(spec.outputs, axis, candidate.answer(arrangement.inputs), places)
+            answer = candidate.answer(arrangement.inputs)
+            for problem in _shape_problems(spec, arrangement.inputs, answer, answer):
+                raise CheckFailed(f"{arrangement.name}: {problem}")
+            given = take(spec.outputs, axis, answer, places)
             for output in outputs:
                 output.add(Case(arrangement.name, case.inputs), expected, given)
         for output in outputs if asked else []:
@@ -118,6 +124,8 @@ class _Output:
     def add(self, case: Case, expected: Inputs, given: Inputs) -> None:
         """Compare one case's arrays, of equal shapes; without a value in them nothing was compared."""
         ours, theirs = (np.atleast_1d(answers[self.tensor.name]) for answers in (expected, given))
+        if ours.shape != theirs.shape:
+            raise CheckFailed(f"{case.name}: {self.tensor.name} is {list(theirs.shape)}, alone {list(ours.shape)}")
         if not ours.size:
             return
         self._values += ours.size
@@ -212,6 +220,14 @@ def _shape_problems(spec: ModelSpec, inputs: Inputs, expected: Inputs, given: In
             yield f"{tensor.name} is {list(shape)}, declared {list(declared)}"
         elif shape != theirs:
             yield f"{tensor.name} is {list(shape)}, the reference gives {list(theirs)}"
+
+
+def _joined(tensor: TensorSpec, axis: str, answers: list[np.ndarray]) -> np.ndarray:
+    """Return one array of single rows' answers, which must be of one shape."""
+    shapes = {answer.shape for answer in answers}
+    if len(shapes) > 1:
+        raise CheckFailed(f"{tensor.name} has {len(shapes)} shapes for single rows: {', '.join(map(str, shapes))}")
+    return np.concatenate(answers, tensor.shape.index(axis))
 
 
 def _beside(spec: ModelSpec, axis: str, inputs: Inputs) -> Iterator[Case]:
