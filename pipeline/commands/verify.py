@@ -97,7 +97,7 @@ def command(
             rows=rows,
             sizes=sizes,
             tolerance=Tolerance(absolute, relative),
-            providers=providers,
+            engines=providers,
             output=record,
             progress=show,
         ).failures

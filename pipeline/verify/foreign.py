@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,7 +23,7 @@ from pipeline.verify.fitting import declared_checks
 from pipeline.verify.parity_report import Check
 from pipeline.verify.spec import ModelSpec, read_graph, read_signature, with_batch
 
-PROVIDERS = {"cpu": CPU, "cuda": CUDA}
+SESSIONS: dict[str, dict[str, Any]] = {"cpu": {"provider": CPU}, "cuda": {"provider": CUDA}}
 TOLERANCE = Tolerance(1e-5)
 COMPANY_ROWS = 16
 
@@ -76,7 +77,7 @@ def verify_model(
     rows: Path | None = None,
     sizes: Mapping[str, Sequence[int]] | None = None,
     tolerance: Tolerance = TOLERANCE,
-    providers: tuple[str, ...] = ("cpu",),
+    engines: tuple[str, ...] = (),
     output: Path | None = None,
     progress: Callable[[Check], None] = lambda _: None,
 ) -> ModelReport:
@@ -90,14 +91,17 @@ def verify_model(
         rows: an ``.npz`` of real inputs, an array for each, that lie along the batch axis.
         sizes: what dynamic axes are tried at, instead of 1, 2, 7 and 64.
         tolerance: what two numbers may be apart.
-        providers: ``cpu``, ``cuda``.
+        engines: what else than ``cpu`` runs the model: ``cuda``.
         output: the record; beside the model by default, ``model.parity.json``.
         progress: called with every check as it is made.
 
     Raises:
-        UsageError: a file, a reference or an axis is not there, or nothing says what numbers to draw.
+        UsageError: a file, a reference, an axis or an engine is not there, or nothing says what numbers to draw.
         PipelineError: a file is damaged, or the reference raised; no record is written.
     """
+    for name in engines:
+        if name not in SESSIONS:
+            raise UsageError(f"{name}: no engine that runs any model; there are {', '.join(SESSIONS)}.")
     graph, files = read_graph(model)
     theirs, source = graph, "the graph itself"
     if reference.endswith(".onnx"):
@@ -115,7 +119,7 @@ def verify_model(
     asked = None
     if all(check.passed for check in checks):
         asked = _Questions.about(wanted, rows, sizes or {})
-        note(_answer_checks(model, open_reference(reference, wanted), asked, tolerance, providers))
+        note(_answer_checks(model, open_reference(reference, wanted), asked, tolerance, engines))
     report = ModelReport(
         model=str(model),
         reference=reference,
@@ -178,14 +182,13 @@ class _Questions:
 
 
 def _answer_checks(
-    model: Path, reference: NamedModel, asked: _Questions, tolerance: Tolerance, providers: tuple[str, ...]
+    model: Path, reference: NamedModel, asked: _Questions, tolerance: Tolerance, engines: tuple[str, ...]
 ) -> Iterator[Check]:
-    for name in providers:
-        provider = PROVIDERS[name]
+    for name in dict.fromkeys(("cpu", *engines)):
         try:
-            candidate = OnnxModel(provider, open_session(model, provider), asked.spec)
+            candidate = OnnxModel(name, open_session(model, **SESSIONS[name]), asked.spec)
         except PipelineError as error:
-            yield Check(provider, "load", False, str(error))
+            yield Check(name, "load", False, str(error))
             continue
         yield from _engine_checks(candidate, reference, asked, tolerance)
 
