@@ -117,10 +117,11 @@ def drawn_texts(size: int = 64) -> Iterator[Batch]:
     """Yield texts of drawn characters of one to three scripts, which no list of hostile texts would hold."""
     generator = np.random.default_rng(0)
     for start in range(0, DRAWN_TEXTS, size):
-        yield Batch(f"drawn {start}…", [_drawn_text(generator) for _ in range(size)])
+        yield Batch(f"drawn {start}…", [drawn_text(generator) for _ in range(size)])
 
 
-def _drawn_text(generator: np.random.Generator) -> str:
+def drawn_text(generator: np.random.Generator) -> str:
+    """Draw fewer than 60 characters of one to three scripts; never a NUL or a surrogate."""
     scripts = [_SCRIPTS[number] for number in generator.integers(0, len(_SCRIPTS), generator.integers(1, 4))]
     places = generator.integers(0, len(scripts), generator.integers(1, 60))
     points = (int(generator.integers(low, high + 1)) for low, high in (scripts[place] for place in places))
