@@ -170,8 +170,8 @@ def figures(expected: np.ndarray, given: Arranged, labels: np.ndarray) -> dict[s
         "flipped_share": flips / len(labels),
         "calibration_error": calibration_error,
         "calibration_lost": calibration_error - _calibration_error(expected, labels),
-        "max_difference": max(float(np.abs(part - expected).max()) for part in whole),
-        "company_difference": max(float(np.abs(whole[0] - whole[1]).max()), float(np.abs(beside - given.alone).max())),
+        "max_difference": _furthest((expected, whole[0]), (expected, whole[1])),
+        "company_difference": _furthest(whole, (beside, given.alone)),
         "company_flips": int(changed.sum()),
         "rows_alone": len(given.alone),
     }
@@ -225,6 +225,11 @@ def speeds(answers: Mapping[str, Answer], rows: Sequence[Any], size: int) -> dic
             asked(answer, rows, order, size)
             seconds[name].append(time.perf_counter() - start)
     return {name: len(order) / float(np.median(times)) for name, times in seconds.items()}
+
+
+def _furthest(*pairs: tuple[np.ndarray, np.ndarray]) -> float:
+    """Return the largest |Δ| of all pairs; NaN if there is one."""
+    return float(np.max([np.abs(ours - theirs).max() for ours, theirs in pairs]))
 
 
 def _differ(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from pipeline.files import sha256_of, write_bytes, write_json
 from pipeline.gate import PRECISIONS, Answer, Arranged, Precision
 from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
-from pipeline.runtime import first_line, has_cuda_driver, open_session
+from pipeline.runtime import CPU, CUDA, first_line, has_cuda_driver, open_session
 from pipeline.signature import Interface, Signature
 
 AUTO = "auto"
@@ -147,13 +147,13 @@ class _Judge:
         return gate.figures(self.expected.by_length, self.expected, self.labels)
 
 
-def answers_of(model: bytes, interface: Interface, provider: str = gate.CPU) -> Answer:
+def answers_of(model: bytes, interface: Interface, provider: str = CPU) -> Answer:
     """Open a model and return what asks it.
 
     Raises:
         PipelineError: it does not load, or not on this provider.
     """
-    if provider == gate.CUDA and not has_cuda_driver():
+    if provider == CUDA and not has_cuda_driver():
         raise PipelineError(f"only {provider} has kernels for it, and this machine has no CUDA driver")
     session = open_session(model, provider)
 

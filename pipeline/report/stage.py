@@ -10,7 +10,18 @@ from markupsafe import Markup, escape
 from pipeline.files import write_bytes
 from pipeline.report.blocks import Page
 from pipeline.report.records import Records, read
-from pipeline.report.sections import contract, data, evaluation, head, mistakes, origin, parity, robustness, training
+from pipeline.report.sections import (
+    contract,
+    data,
+    evaluation,
+    head,
+    mistakes,
+    origin,
+    parity,
+    robustness,
+    training,
+    variants,
+)
 from pipeline.run_directory import RunDirectory
 
 SECTIONS = (
@@ -23,6 +34,7 @@ SECTIONS = (
     robustness.section,
     contract.section,
     parity.section,
+    variants.section,
     origin.files_and_versions,
     origin.reproduction,
 )

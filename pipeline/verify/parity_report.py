@@ -37,6 +37,7 @@ class ParityReport:
         checks: in the order they were made.
         endpoint_checks: of a live endpoint; they say nothing about the files, so `publish` does not ask for them.
         goldens: some inputs with the reference's answers, for smoke tests where the model is served.
+        variants: for each variant that was checked, the same inputs with its own answers.
     """
 
     hashes: dict[str, str]
@@ -45,6 +46,7 @@ class ParityReport:
     checks: tuple[Check, ...]
     endpoint_checks: tuple[Check, ...]
     goldens: tuple[dict[str, Any], ...]
+    variants: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

@@ -26,6 +26,7 @@ from pipeline.verify.compare import Tolerance
 from pipeline.verify.declared import check_contract, check_graph, check_hashes, check_weights
 from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
 from pipeline.verify.parity_report import Check, ParityReport
+from pipeline.verify.variants import check_variants, variant_files, variant_goldens
 
 TOLERANCES = {CPU: Tolerance(1e-5), CUDA: Tolerance(1e-4)}
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
@@ -60,7 +61,10 @@ def verify(
     reference = Reference.load(run)
     dataset = reference.dataset(data)
     signature = Signature.load(run.require("signature.json"))
-    hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
+    hashes = {
+        name: sha256_of(run.require(name))
+        for name in (*run.info["hashes"], "model.onnx", "signature.json", *variant_files(run))
+    }
 
     def noted(made: Iterator[Check]) -> Iterator[Check]:
         for check in made:
@@ -71,11 +75,14 @@ def verify(
         client = stack.enter_context(Client(endpoint, model or run.info["name"])) if endpoint else None
         if client:
             client.contract()  # who cannot be reached is not a failed check: nothing is written
-        local = tuple(noted(_file_checks(run, reference, dataset, signature, providers)))
+        checks_of_files = _file_checks(run, reference, dataset, signature, providers)
+        local = tuple(noted(chain(checks_of_files, check_variants(run, reference, dataset))))
         live = tuple(noted(_endpoint_checks(client, reference, dataset))) if client else ()
     tolerances = {provider: tolerance.absolute for provider, tolerance in TOLERANCES.items()}
     goldens = tuple(_goldens(reference, dataset))
-    report = ParityReport(hashes, _versions(), tolerances, local, live, goldens)
+    report = ParityReport(
+        hashes, _versions(), tolerances, local, live, goldens, variant_goldens(run, dataset, GOLDEN_ROWS)
+    )
     report.save(run / "parity.json")
     return report
 

@@ -23,6 +23,7 @@ SECTIONS = [
     "robustness",
     "contract",
     "parity",
+    "variants",
     "files",
     "reproduce",
 ]
