@@ -13,6 +13,8 @@
         attack.json           `pipeline attack`
         model.onnx            `pipeline export`
         signature.json        `pipeline export`
+        model.int8.onnx       `pipeline export --variants`, as .fp16 and .bf16; those that passed their gate
+        variants.json         `pipeline export --variants`: their figures, and why others fell
         parity.json           `pipeline verify`
         model.sig             `pipeline verify --sign-key`
         report.html           `pipeline report`
@@ -36,6 +38,10 @@ MADE_BY = {
     "attack.json": "attack",
     "model.onnx": "export",
     "signature.json": "export",
+    "model.int8.onnx": "export --variants int8",
+    "model.fp16.onnx": "export --variants fp16",
+    "model.bf16.onnx": "export --variants bf16",
+    "variants.json": "export --variants auto",
     "parity.json": "verify",
     "report.html": "report",
 }

@@ -1,6 +1,7 @@
 """ONNX Runtime sessions that run where they were told to, or not at all."""
 
 import contextlib
+import ctypes
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,15 @@ def open_session(
     if session.get_providers()[0] != provider:
         raise PipelineError(f"{where}: asked for {provider}, ONNX Runtime fell back to {session.get_providers()}.")
     return session
+
+
+def has_cuda_driver() -> bool:
+    """Return whether a GPU can be there at all; to try without one makes ONNX Runtime print much."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def first_line(error: Exception) -> str:

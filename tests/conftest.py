@@ -12,7 +12,7 @@ from pipeline import recipe
 from pipeline.cache import cache_folder
 from pipeline.data.split import split
 from pipeline.evaluate import evaluate
-from pipeline.export import export
+from pipeline.export import export, export_variants
 from pipeline.publish import publish
 from pipeline.run_directory import RunDirectory
 from pipeline.train import train
@@ -103,6 +103,18 @@ def verified_run(exported_run: RunDirectory, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("verified") / exported_run.path.name
     shutil.copytree(exported_run.path, path)
     run = RunDirectory.open(path)
+    report = verify(run)
+    assert report.passed, [check.detail for check in report.checks if not check.passed]
+    return run
+
+
+@pytest.fixture(scope="session")
+def variant_run(exported_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A verified text run that has every variant that passes its gate on this machine; int8 does on all."""
+    path = tmp_path_factory.mktemp("variants") / exported_run.path.name
+    shutil.copytree(exported_run.path, path)
+    run = RunDirectory.open(path)
+    export_variants(run)
     report = verify(run)
     assert report.passed, [check.detail for check in report.checks if not check.passed]
     return run

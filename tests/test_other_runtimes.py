@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from pipeline.run_directory import RunDirectory
 from pipeline.runtime import open_session
 from pipeline.verify.cases import HOSTILE_TEXTS
 
@@ -33,13 +34,18 @@ print(json.dumps({"version": onnxruntime.__version__, "answers": answers}))
     "requirements", [("onnxruntime==1.19.2", "numpy<2"), ("onnxruntime",)], ids=["oldest", "newest"]
 )
 def test_the_published_model_gives_the_same_answers_without_this_package(
-    requirements: tuple[str, ...], published_repository: Path, tmp_path: Path
+    requirements: tuple[str, ...], published_repository: Path, variant_run: RunDirectory, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *requirements]
     subprocess.run(install, check=True)
-    model = published_repository / "opinions" / "1" / "model.onnx"
+    models = {published_repository / "opinions" / "1" / "model.onnx": 1e-5, variant_run / "model.int8.onnx": 1e-3}
+    for model, tolerance in models.items():
+        assert_same_answers(python, model, tolerance, is_oldest=len(requirements) == 2)
+
+
+def assert_same_answers(python: Path, model: Path, tolerance: float, *, is_oldest: bool) -> None:
     texts = [
         b"the film is lovely",
         "电影 不好".encode(),
@@ -55,10 +61,10 @@ def test_the_published_model_gives_the_same_answers_without_this_package(
     )
     given = json.loads(asked.stdout)
     installed, ours = (tuple(map(int, text.split(".")[:2])) for text in (given["version"], onnxruntime.__version__))
-    assert installed == (1, 19) if len(requirements) == 2 else installed >= ours
+    assert installed == (1, 19) if is_oldest else installed >= ours
     session = open_session(model)
     for raw, (probabilities, label, valid) in zip(texts, given["answers"], strict=True):
         feed = np.array([[raw]], dtype=f"S{len(raw) + 1}")
         expected = session.run(["probabilities", "label", "valid"], {"text": feed})
-        assert np.abs(expected[0][0] - probabilities).max() <= 1e-5
+        assert np.abs(expected[0][0] - probabilities).max() <= tolerance
         assert (expected[1][0, 0], bool(expected[2][0, 0])) == (label, valid)

@@ -13,6 +13,7 @@ import click
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a publish key: publish.instances=2."
 )
+@click.option("--variant", type=click.Choice(["int8", "fp16", "bf16"]), help="Publish this verified variant instead.")
 @click.option(
     "--require-signature", type=click.Path(path_type=Path), help="Public key (PEM) that must have signed RUN."
 )
@@ -23,6 +24,7 @@ def command(
     name: str | None,
     version: int | None,
     settings: tuple[str, ...],
+    variant: str | None,
     require_signature: Path | None,
     sign_key: Path | None,
 ) -> None:
@@ -36,6 +38,7 @@ def command(
 
     \b
     pipeline publish runs/sentiment-001
+    pipeline publish runs/sentiment-001 --variant int8
     pipeline publish runs/sentiment-001 --require-signature public.pem --sign-key private.pem
     """
     from pipeline.publish import publish
@@ -48,6 +51,7 @@ def command(
         name=name,
         version=version,
         settings=settings,
+        variant=variant,
         require_signature=require_signature,
         sign_key=sign_key,
     )

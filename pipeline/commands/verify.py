@@ -36,7 +36,7 @@ def _sizes(context: click.Context, option: click.Parameter, given: tuple[str, ..
     multiple=True,
     metavar="NAME",
     help="Check another engine as well: pytorch, pytorch-float64, cpu, cpu-none, cpu-basic, cpu-extended, cuda, "
-    "cuda-tf32, evaluator, grpc://HOST:PORT or http://HOST:PORT; cuda alone for --model.",
+    "cuda-tf32, evaluator, grpc://HOST:PORT or http://HOST:PORT; of these, cpu… and cuda… for --model.",
 )
 @click.option("--against", metavar="NAME", default="pytorch", help="The engine that those must agree with.")
 @click.option("--endpoint", metavar="HOST:PORT", help="Short for --engine grpc://HOST:PORT.")

@@ -6,6 +6,7 @@ import onnx
 
 from pipeline.export.classifier import classifier_graph
 from pipeline.export.fuse import fuse
+from pipeline.export.variants import remove_variants
 from pipeline.files import sha256_of, write_bytes
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
@@ -17,7 +18,8 @@ def export(run: RunDirectory) -> Signature:
     """Write ``model.onnx``, one self-contained file, and its ``signature.json``.
 
     The same run gives the same bytes each time. Nothing is written unless the ONNX checker passes the model and ONNX
-    Runtime loads it; a parity report of earlier bytes no longer counts, because it names their hash.
+    Runtime loads it; a parity report of earlier bytes no longer counts, because it names their hash, and variants of
+    them are removed.
 
     Raises:
         RunError: the run is not whole.
@@ -31,6 +33,8 @@ def export(run: RunDirectory) -> Signature:
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     open_session(content)
+    if not (run / "model.onnx").is_file() or (run / "model.onnx").read_bytes() != content:
+        remove_variants(run)
     write_bytes(run / "model.onnx", content)
     signature = dataclasses.replace(
         signature, hashes={**run.info["hashes"], "model.onnx": sha256_of(run / "model.onnx")}

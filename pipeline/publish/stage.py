@@ -1,5 +1,6 @@
 """Put a verified run into the model repository, or refuse."""
 
+import dataclasses
 import datetime
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
 from pipeline.files import read_json, read_record, sha256_of, write_bytes, write_json, write_text
+from pipeline.gate import PRECISIONS
 from pipeline.publish import config
 from pipeline.publish.transaction import Repository
 from pipeline.recipe import PublishKeys
@@ -22,6 +24,9 @@ from pipeline.signing import Signer, Verifier
 MANIFEST = "manifest.json"
 _FILES = (config.MODEL_FILE, "signature.json", "parity.json")
 _GOLDEN_TOLERANCE = 1e-5
+# A variant rounds what it reads to 256 steps, or to 11 bits: the last bit of another processor's float32 can carry a
+# number to the next step, which moves a probability by a part of what the whole rounding does (a few thousandths).
+_VARIANT_GOLDEN_TOLERANCE = 1e-3
 _PARITY: dict[str, type | tuple[type, ...]] = {"passed": bool, "hashes": dict, "goldens": list}
 
 
@@ -32,6 +37,7 @@ def publish(
     name: str | None = None,
     version: int | None = None,
     settings: tuple[str, ...] = (),
+    variant: str | None = None,
     require_signature: Path | None = None,
     sign_key: Path | None = None,
 ) -> Path:
@@ -47,18 +53,20 @@ def publish(
         name: the model's name; the run's own by default.
         version: the version's number; the next free one by default.
         settings: changes of the recipe's ``publish`` keys, such as ``publish.instances=2``.
+        variant: ``int8`` or another that was exported and verified, to be the version's ``model.onnx``.
         require_signature: the public key of whoever must have signed the run.
         sign_key: the private key that signs the version's directory.
 
     Raises:
-        CheckFailed: the run failed verification, was changed since, or is not signed as it must be.
+        CheckFailed: the run failed verification, was changed since, is not signed as it must be, or the variant is not
+            among what was verified.
         RunError: the run was never verified.
         RepositoryError: the version exists, the model's signature would change, or nothing can be written.
         UsageError: the name, a setting or a key is not allowed.
     """
     signer = Signer(sign_key) if sign_key else None
     signed = Verifier(require_signature).require(run) if require_signature else {}
-    _require_verified(run)
+    source = _require_verified(run, variant)
     keys = _keys(run, settings)
     signature = Signature.load(run.require("signature.json"))
     name = require_model_name(run.info["name"] if name is None else name)
@@ -68,15 +76,17 @@ def publish(
         _require_same_contract(store, name, signature)
         staged = staging / name
         _stage_model(staged, name, signature, keys)
-        _stage_version(run, staged / str(number), name, number, signed)
-        _require_served(staged, staged / str(number))
+        _stage_version(run, staged / str(number), source, signed)
+        _write_manifest(run, staged / str(number), name, variant)
+        _require_served(staged, staged / str(number), variant)
         if signer:
             signer.sign(staged / str(number), [path.name for path in (staged / str(number)).iterdir()])
         _put(store, staged, name, number)
     return repository / name / str(number)
 
 
-def _require_verified(run: RunDirectory) -> None:
+def _require_verified(run: RunDirectory, variant: str | None) -> str:
+    """Return the name of the verified model file."""
     report = read_record(run.require("parity.json"), _PARITY)
     if not report["passed"]:
         raise CheckFailed(
@@ -86,6 +96,13 @@ def _require_verified(run: RunDirectory) -> None:
     for name in (config.MODEL_FILE, "signature.json", *report["hashes"]):
         if report["hashes"].get(name) != sha256_of(run.require(name)):
             raise CheckFailed(f"{run / name}: changed since it was verified. Run `pipeline verify {run.path}` again.")
+    source = PRECISIONS[variant].file if variant in PRECISIONS else config.MODEL_FILE
+    if variant is not None and (variant not in report.get("variants", {}) or source not in report["hashes"]):
+        raise CheckFailed(
+            f"{run / 'parity.json'}: no verified {variant}. Make it with `pipeline export {run.path} --variants "
+            f"{variant}`, then `pipeline verify {run.path}`."
+        )
+    return source
 
 
 def _keys(run: RunDirectory, settings: tuple[str, ...]) -> PublishKeys:
@@ -140,42 +157,57 @@ def _stage_model(staged: Path, name: str, signature: Signature, keys: PublishKey
     write_text(staged / config.LABELS_FILE, "".join(f"{label}\n" for label in signature.classes))
 
 
-def _stage_version(run: RunDirectory, staged: Path, name: str, number: int, signed: dict[str, str]) -> None:
+def _stage_version(run: RunDirectory, staged: Path, source: str, signed: dict[str, str]) -> None:
+    """Copy a version's files; whatever the model file was called, the version's signature names its bytes."""
     staged.mkdir()
     for file in _FILES:
-        shutil.copyfile(run / file, staged / file)
-    _require_copied(run, staged, signed)
+        shutil.copyfile(run / (source if file == config.MODEL_FILE else file), staged / file)
+    _require_copied(run, staged, source, signed)
+    if source != config.MODEL_FILE:
+        signature = Signature.load(staged / "signature.json")
+        hashes = {**signature.hashes, config.MODEL_FILE: sha256_of(staged / config.MODEL_FILE)}
+        dataclasses.replace(signature, hashes=hashes).save(staged / "signature.json")
+
+
+def _write_manifest(run: RunDirectory, staged: Path, name: str, variant: str | None) -> None:
     evaluation = read_json(run / "evaluation.json") if (run / "evaluation.json").is_file() else {}
     manifest = {
         "format": 1,
         "name": name,
-        "version": number,
+        "version": int(staged.name),
+        "variant": variant or "fp32",
         "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": str(run.path.resolve()),
         "files": {file: sha256_of(staged / file) for file in _FILES},
         "sources": run.info["hashes"],
         "dataset": run.info["dataset_hashes"],
-        "test_accuracy": evaluation.get("test", {}).get("accuracy"),
+        "test_accuracy": None if variant else evaluation.get("test", {}).get("accuracy"),  # of full precision
     }
     write_json(staged / MANIFEST, manifest)
 
 
-def _require_copied(run: RunDirectory, staged: Path, signed: dict[str, str]) -> None:
+def _require_copied(run: RunDirectory, staged: Path, source: str, signed: dict[str, str]) -> None:
     """Close the gap between the check of the run's bytes and their copy."""
     hashes = {**read_json(staged / "parity.json")["hashes"], **signed}
-    for file in _FILES if signed else (config.MODEL_FILE, "signature.json"):
-        if sha256_of(staged / file) != hashes.get(file):
+    copies = {source: config.MODEL_FILE, "signature.json": "signature.json"}
+    if signed:
+        copies["parity.json"] = "parity.json"
+    for file, copied in copies.items():
+        if sha256_of(staged / copied) != hashes.get(file):
             raise CheckFailed(f"{run / file}: changed while it was being published. Nothing was published.")
 
 
-def _require_served(model: Path, version: Path) -> None:
+def _require_served(model: Path, version: Path, variant: str | None) -> None:
     """Load the staged copy and ask it the golden rows of its parity report."""
     served = config.loads((model / "config.pbtxt").read_text())
     session = open_session(version / served.default_model_filename)
-    for golden in read_json(version / "parity.json")["goldens"]:
+    report = read_json(version / "parity.json")
+    goldens = report["variants"][variant] if variant else report["goldens"]
+    tolerance = _VARIANT_GOLDEN_TOLERANCE if variant else _GOLDEN_TOLERANCE
+    for golden in goldens:
         probabilities, label = session.run(["probabilities", "label"], _feed(golden))
         difference = np.abs(probabilities[0] - np.array(golden["probabilities"], np.float32)).max()
-        if not difference <= _GOLDEN_TOLERANCE or label[0, 0] != golden["label"]:
+        if not difference <= tolerance or label[0, 0] != golden["label"]:
             raise CheckFailed(
                 f"{version}: the staged copy answers {label[0, 0]!r} where {golden['label']!r} was verified."
             )

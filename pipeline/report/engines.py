@@ -2,10 +2,17 @@
 
 import shlex
 
+from pipeline.gate import PRECISIONS
 from pipeline.report.records import Record
 
-_TITLES = {"files": "The files", "cpu": "ONNX Runtime, CPU", "cuda": "ONNX Runtime, CUDA"}
-_ALWAYS = ("files", "cpu")  # checked without any option
+_TITLES = {
+    "files": "The files",
+    "cpu": "ONNX Runtime, CPU",
+    "cuda": "ONNX Runtime, CUDA",
+    **{name: f"Variant {name}" for name in PRECISIONS},
+    **{f"{name} files": f"Variant {name}, its file" for name in PRECISIONS},
+}
+_ALWAYS = {"files", "cpu", *PRECISIONS, *(f"{name} files" for name in PRECISIONS)}  # checked without any option
 
 
 def all_checks(parity: Record) -> list[Record]:

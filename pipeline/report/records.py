@@ -28,6 +28,7 @@ class Records:
         attack: ``attack.json``; None if it is not there.
         signature: ``signature.json``; None if it is not there.
         parity: ``parity.json``; None if it is not there.
+        variants: ``variants.json``; None if it is not there.
         data: where the data set was, or is said to be now.
         profile: its ``dataset.json``; None if it is gone.
         digests: SHA-256 of every file of the run as it is now.
@@ -41,6 +42,7 @@ class Records:
     attack: Record | None
     signature: Signature | None
     parity: Record | None
+    variants: Record | None
     data: Path
     profile: Record | None
     digests: dict[str, str]
@@ -79,6 +81,7 @@ def read(run: RunDirectory, data: Path | None = None) -> Records:
         attack=_optional(run / "attack.json"),
         signature=Signature.load(run / "signature.json") if (run / "signature.json").exists() else None,
         parity=_optional(run / "parity.json"),
+        variants=_optional(run / "variants.json"),
         data=data or Path(info["dataset"]),
         profile=_profile(data or Path(info["dataset"]), is_required=data is not None),
         digests={name: sha256_of(run / name) for name in MADE_BY if (run / name).is_file() and name != "report.html"},

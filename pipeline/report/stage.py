@@ -22,6 +22,7 @@ from pipeline.report.sections import (
     parity,
     robustness,
     training,
+    variants,
 )
 from pipeline.run_directory import RunDirectory
 
@@ -37,6 +38,7 @@ SECTIONS = (
     parity.section,
     distances.section,
     flips.section,
+    variants.section,
     origin.files_and_versions,
     origin.reproduction,
 )

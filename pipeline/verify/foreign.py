@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,17 +12,17 @@ import onnxruntime
 from pipeline import __version__
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import sha256_of, write_json
-from pipeline.runtime import CPU, CUDA, open_session
+from pipeline.runtime import open_session
 from pipeline.verify import draw
 from pipeline.verify.array_checks import company, parity, repeatability
 from pipeline.verify.callables import NamedModel, OnnxModel, open_reference
 from pipeline.verify.compare import Tolerance
 from pipeline.verify.draw import Case
 from pipeline.verify.fitting import declared_checks
+from pipeline.verify.named import SESSIONS
 from pipeline.verify.parity_report import Check
 from pipeline.verify.spec import ModelSpec, read_graph, read_signature, with_batch
 
-SESSIONS: dict[str, dict[str, Any]] = {"cpu": {"provider": CPU}, "cuda": {"provider": CUDA}}
 TOLERANCE = Tolerance(1e-5)
 COMPANY_ROWS = 16
 
@@ -91,7 +90,7 @@ def verify_model(
         rows: an ``.npz`` of real inputs, an array for each, that lie along the batch axis.
         sizes: what dynamic axes are tried at, instead of 1, 2, 7 and 64.
         tolerance: what two numbers may be apart.
-        engines: what else than ``cpu`` runs the model: ``cuda``.
+        engines: what else than ``cpu`` runs the model: ``cuda``, ``cpu-none`` and the others of `SESSIONS`.
         output: the record; beside the model by default, ``model.parity.json``.
         progress: called with every check as it is made.
 

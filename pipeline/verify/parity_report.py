@@ -39,6 +39,7 @@ class ParityReport:
         endpoint_checks: of live endpoints; they say nothing about the files, so `publish` does not ask for them.
         goldens: some inputs with the reference's answers, for smoke tests where the model is served.
         engine_checks: of other engines, or against another reference: they neither open nor bar the way to `publish`.
+        variants: for each variant that was checked, the same inputs with its own answers.
     """
 
     hashes: dict[str, str]
@@ -48,6 +49,7 @@ class ParityReport:
     endpoint_checks: tuple[Check, ...]
     goldens: tuple[dict[str, Any], ...]
     engine_checks: tuple[Check, ...] = ()
+    variants: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

@@ -22,6 +22,7 @@ from pipeline.verify.engines import TorchEngine
 from pipeline.verify.named import CANDIDATE, REFERENCE, TOLERANCES, Engines, is_live, require_names
 from pipeline.verify.pair import Pair, Subject, pair_checks
 from pipeline.verify.parity_report import Check, ParityReport
+from pipeline.verify.variants import check_variants, variant_files, variant_goldens
 from pipeline.verify.wanted import Wanted
 
 GOLDEN_ROWS = 8
@@ -64,7 +65,10 @@ def verify(
     reference = Reference.load(run)
     dataset = reference.dataset(data)
     signature = Signature.load(run.require("signature.json"))
-    hashes = {name: sha256_of(run.require(name)) for name in (*run.info["hashes"], "model.onnx", "signature.json")}
+    hashes = {
+        name: sha256_of(run.require(name))
+        for name in (*run.info["hashes"], "model.onnx", "signature.json", *variant_files(run))
+    }
 
     wanted = Wanted(frozenset(only))
 
@@ -80,7 +84,8 @@ def verify(
         pairs = _pairs(engines, against)
         for name in filter(is_live, (*engines, against)):
             opened.named(name)  # who cannot be reached is not a failed check: nothing is written
-        local = noted(_file_checks(subject, signature, releases))
+        checks_of_files = _file_checks(subject, signature, releases)
+        local = noted(chain(checks_of_files, check_variants(run, reference, dataset)))
         others = noted(chain.from_iterable(pair_checks(subject, pair) for pair in pairs if not is_live(pair.candidate)))
         live = noted(chain.from_iterable(pair_checks(subject, pair) for pair in pairs if is_live(pair.candidate)))
     report = ParityReport(
@@ -91,6 +96,7 @@ def verify(
         live,
         tuple(_goldens(subject)),
         others,
+        variant_goldens(run, dataset, GOLDEN_ROWS),
     )
     if not only:
         report.save(run / "parity.json")

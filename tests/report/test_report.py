@@ -25,6 +25,7 @@ SECTIONS = [
     "parity",
     "distances",
     "flips",
+    "variants",
     "files",
     "reproduce",
 ]

@@ -188,6 +188,7 @@ def _parity(path: Path, classes: tuple[str, ...]) -> dict[str, Any]:
         "engine_checks": [],
         "endpoint_checks": [check("grpc://127.0.0.1:8001", "grid", measured=grid)],
         "goldens": [{"text": "so calm", "probabilities": [share] * len(classes), "label": classes[0]}],
+        "variants": {},
     }
 
 

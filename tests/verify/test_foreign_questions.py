@@ -54,6 +54,8 @@ QUESTIONS = {
                               "raised OSError: weights.pt is gone"),
     "text into PyTorch": (["--model", "text.onnx", "--reference", "MODULE:network"], 2,
                           "PyTorch has no text tensors for x; name a function"),
+    "no engine": (["--model", "m.onnx", "--reference", "MODULE:right", "--engine", "pytorch"], 2,
+                  "pytorch: no engine that runs any model; there are cpu, "),
     "no axis": (["--model", "m.onnx", "--reference", "MODULE:right", "--axis", "seq=3"], 2,
                 "--axis seq: no such axis; the inputs have batch"),
     "no sizes": (["--model", "m.onnx", "--reference", "MODULE:right", "--axis", "batch=0"], 2,
