@@ -47,6 +47,8 @@ def open_session(
     options.intra_op_num_threads = threads
     options.graph_optimization_level = OPTIMISATIONS[optimisation]
     options.log_severity_level = _ERRORS_ONLY
+    # Its threads would otherwise turn idly after each run, on the cores that PyTorch needs next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

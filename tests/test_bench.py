@@ -10,6 +10,7 @@ from pipeline import recipe
 from pipeline.bench.plain import PlainClassifier, train_plainly
 from pipeline.commands import main
 from pipeline.dataset import Dataset
+from pipeline.run_directory import RunDirectory
 from pipeline.train.prepare import prepare
 from tests.conftest import QUICK_TEXT
 
@@ -63,3 +64,23 @@ def test_what_the_plain_loops_have_not_is_named(text_data: Path) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert "model.norm: the plain loops have none" in result.stderr
+
+
+def test_verification_is_timed_beside_the_bare_inference_of_both_sides(exported_run: RunDirectory) -> None:
+    result = CliRunner().invoke(main, ["bench", "verify", str(exported_run.path), "--repeats", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    seconds = record["seconds"]
+    assert list(seconds) == ["pytorch", "onnxruntime", "verify"]
+    assert all(len(values) == 2 and min(values) > 0 for values in seconds.values())
+    wanted = [seconds["verify"][at] / (seconds["pytorch"][at] + seconds["onnxruntime"][at]) for at in (0, 1)]
+    assert record["ratios"] == pytest.approx(wanted)
+    assert record["ratio"] == pytest.approx(np.median(wanted))
+    dataset = Dataset(Path(exported_run.info["dataset"]))
+    assert record["rows"] == len(dataset.split("validation")) + len(dataset.split("test"))
+
+
+def test_the_verification_table_names_every_way_and_the_ratio(exported_run: RunDirectory) -> None:
+    result = CliRunner().invoke(main, ["bench", "verify", str(exported_run.path), "--repeats", "1"])
+    for part in ("pytorch", "onnxruntime", "verify", "times as long as both bare ones", "rows in batches of 64"):
+        assert part in result.stdout

@@ -4,6 +4,7 @@ Source: KServe's inference protocol, version 2, with Triton's binary tensor data
 bytes that are not UTF-8.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,12 @@ class HttpClient(Endpoint):
         """Return what the model takes and gives, as its server says; asked for once; raises as `Client.contract`."""
         if self._contract is None:
             _, content = self._asked("GET", "config")
-            config = json_format.Parse(content, model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+            try:
+                config = json_format.Parse(content, model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+            except (json_format.ParseError, ValueError) as error:
+                raise RequestError(
+                    f"{self.url}: no Triton server: it answers, but not with a configuration."
+                ) from error
             self._contract = Contract.from_config(config)
         return self._contract
 
@@ -62,18 +68,16 @@ class HttpClient(Endpoint):
         self, method: str, what: str, head: dict[str, str] | None = None, body: bytes = b""
     ) -> tuple[Any, bytes]:
         version = f"/versions/{quote(self.version)}" if self.version else ""
-        connection = HTTPConnection(self.url, timeout=self.timeout_seconds)
         try:
-            connection.request(method, f"/v2/models/{quote(self.model)}{version}/{what}", body, head or {})
-            response = connection.getresponse()
-            content = response.read()
+            with contextlib.closing(HTTPConnection(self.url, timeout=self.timeout_seconds)) as connection:
+                connection.request(method, f"/v2/models/{quote(self.model)}{version}/{what}", body, head or {})
+                response = connection.getresponse()
+                content = response.read()
         except (OSError, HTTPException) as error:
             raise ServerError(
                 f"{self.url}: no Triton server answers on this HTTP port ({str(error) or type(error).__name__}). "
                 "Start one with `pipeline serve`, or correct the address."
             ) from error
-        finally:
-            connection.close()
         if response.status != 200:
             reason = " ".join(content.decode(errors="replace").split())
             raise RequestError(f"{self.url}: {self.model} refused the request: {response.status} {reason}")

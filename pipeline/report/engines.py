@@ -2,17 +2,18 @@
 
 import shlex
 
-from pipeline.gate import PRECISIONS
 from pipeline.report.records import Record
+from pipeline.run_directory import MADE_BY
 
+_VARIANTS = [name.split(".")[1] for name in MADE_BY if name.startswith("model.") and name.count(".") == 2]
 _TITLES = {
     "files": "The files",
     "cpu": "ONNX Runtime, CPU",
     "cuda": "ONNX Runtime, CUDA",
-    **{name: f"Variant {name}" for name in PRECISIONS},
-    **{f"{name} files": f"Variant {name}, its file" for name in PRECISIONS},
+    **{name: f"Variant {name}" for name in _VARIANTS},
+    **{f"{name} files": f"Variant {name}, its file" for name in _VARIANTS},
 }
-_ALWAYS = {"files", "cpu", *PRECISIONS, *(f"{name} files" for name in PRECISIONS)}  # checked without any option
+_ALWAYS = {"files", "cpu", *_VARIANTS, *(f"{name} files" for name in _VARIANTS)}  # checked without any option
 
 
 def all_checks(parity: Record) -> list[Record]:

@@ -52,7 +52,8 @@ def check_graph(run: RunDirectory, signature: Signature, reference: Reference, t
     detail = (
         "; ".join(problems) or f"as the signature says; {' and '.join(target.name for target in targets)} can load it"
     )
-    return Check("files", "graph", not problems, detail, {"problems": problems})
+    measured = {"problems": problems, "targets": [target.name for target in targets]}
+    return Check("files", "graph", not problems, detail, measured)
 
 
 def check_weights(run: RunDirectory, reference: Reference) -> Check:

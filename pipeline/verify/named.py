@@ -101,6 +101,6 @@ class Engines(ExitStack):
 
     def _endpoint(self, name: str) -> EndpointEngine:
         scheme = next(scheme for scheme in SCHEMES if name.startswith(scheme))
-        client = SCHEMES[scheme](name.removeprefix(scheme), self._served_name)
+        client = SCHEMES[scheme](name.removeprefix(scheme).rstrip("/"), self._served_name)
         self.callback(client.close)
         return EndpointEngine(client, name)

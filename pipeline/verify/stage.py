@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from pipeline import __version__
+from pipeline.errors import UsageError
 from pipeline.files import sha256_of
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
@@ -55,12 +56,12 @@ def verify(
         progress: called with every check as it is made.
 
     Raises:
-        UsageError: no such engine, no such release, or no such check in `only`.
+        UsageError: no such engine, one that is to agree with itself, no such release, or no such check in `only`.
         RunError: the run is not whole.
         DataError: the data set is missing, damaged, or another one.
         ServerError: an endpoint does not answer, or not for this model; an earlier report is untouched.
     """
-    require_names((*engines, against))
+    pairs = _pairs(engines, against)
     releases = targets_named(targets)
     reference = Reference.load(run)
     dataset = reference.dataset(data)
@@ -81,7 +82,6 @@ def verify(
 
     with Engines(run / "model.onnx", reference, endpoint_model or run.info["name"]) as opened:
         subject = Subject(run, reference, dataset, opened, wanted)
-        pairs = _pairs(engines, against)
         for name in filter(is_live, (*engines, against)):
             opened.named(name)  # who cannot be reached is not a failed check: nothing is written
         checks_of_files = _file_checks(subject, signature, releases)
@@ -107,6 +107,9 @@ def verify(
 
 def _pairs(engines: tuple[str, ...], against: str) -> list[Pair]:
     """Return the pairs that were asked for, each once, without the one that is always checked."""
+    require_names((*engines, against))
+    if against in engines:
+        raise UsageError(f"--engine {against} --against {against}: an engine always agrees with itself.")
     asked = engines or ((CANDIDATE,) if against != REFERENCE else ())
     return [pair for pair in dict.fromkeys(Pair(name, against) for name in asked) if pair != Pair(CANDIDATE)]
 

@@ -106,6 +106,12 @@ def test_an_engine_of_another_name_is_a_usage_error(exported_run: RunDirectory) 
         assert "gpu: no engine; there are pytorch, pytorch-float64, cpu" in result.stderr
 
 
+def test_an_engine_against_itself_is_a_usage_error(exported_run: RunDirectory) -> None:
+    result = CliRunner().invoke(main, ["verify", str(exported_run.path), "--engine", "pytorch"])
+    assert result.exit_code == 2
+    assert "--engine pytorch --against pytorch: an engine always agrees with itself" in result.stderr
+
+
 def test_a_pair_is_allowed_what_the_coarser_of_the_two_is() -> None:
     assert tolerance("cpu", "pytorch").absolute == 1e-5
     assert tolerance("cuda", "pytorch").absolute == tolerance("cpu", "cuda").absolute == 1e-4
