@@ -19,8 +19,8 @@ from pipeline.commands import main
 from pipeline.errors import CheckFailed, PipelineError, RunError, UsageError
 from pipeline.export import export, export_variants
 from pipeline.export.classifier import classifier_graph
+from pipeline.export.judge import answers_of
 from pipeline.export.lower import lowered, recurrent_nodes
-from pipeline.export.variants import answers_of
 from pipeline.files import sha256_of, write_json
 from pipeline.gate import PRECISIONS, figures, verdicts
 from pipeline.model import LSTMClassifier, Shape
@@ -237,6 +237,22 @@ def test_a_gru_has_no_int8_form_and_says_so() -> None:
     with pytest.raises(PipelineError, match="ONNX Runtime has no int8 GRU; .* is one"):
         lowered(model, "int8", {node.name: (-1.0, 1.0) for node in recurrent_nodes(model)})
     onnx.checker.check_model(lowered(model, "fp16", {}), full_check=True)
+
+
+def test_half_precision_answers_nearly_as_full_precision(exported_run: RunDirectory) -> None:
+    """ONNX Runtime's CPU rounds the weights and computes in float32 behind casts: the graph is right, if no faster."""
+    model = onnx.load(exported_run / "model.onnx")
+    texts = ["the film is lovely", "her song never works", "", "电影 不好"]
+    full, half = (answers_of(one.SerializeToString(), "text")(texts) for one in (model, lowered(model, "fp16", {})))
+    assert 0 < np.abs(full - half).max() < 1e-3
+
+
+def test_a_record_that_names_no_known_variant_is_refused(variant_run: RunDirectory, copy_of) -> None:
+    run = copy_of(variant_run)
+    text = (run / "variants.json").read_text()
+    (run / "variants.json").write_text(text.replace('"int8"', '"int4"'))
+    with pytest.raises(RunError, match="variants.json: cut off or edited"):
+        verify(run)
 
 
 @pytest.mark.parametrize(
