@@ -261,6 +261,7 @@ def test_a_record_that_names_no_known_variant_is_refused(variant_run: RunDirecto
         (wrong_recurrent_scale, "int8 CPUExecutionProvider labels"),
         (one_gate_scaled_wrongly, "int8 CPUExecutionProvider labels"),
         (hidden_guard_removed, "int8 CPUExecutionProvider company"),
+        (hidden_guard_removed, "int8 CPUExecutionProvider hostile inputs"),
         (input_guard_removed, "int8 CPUExecutionProvider company"),
         (label_names_swapped, "int8 files graph"),
         (one_embedding_row, "int8 files graph"),

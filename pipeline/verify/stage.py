@@ -81,7 +81,7 @@ def verify(
     tolerances = {provider: tolerance.absolute for provider, tolerance in TOLERANCES.items()}
     goldens = tuple(_goldens(reference, dataset))
     report = ParityReport(
-        hashes, _versions(), tolerances, local, live, goldens, variant_goldens(run, dataset, GOLDEN_ROWS)
+        hashes, _versions(), tolerances, local, live, goldens, variants=variant_goldens(run, dataset, GOLDEN_ROWS)
     )
     report.save(run / "parity.json")
     return report
