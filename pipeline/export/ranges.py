@@ -34,8 +34,8 @@ def entering(model: onnx.ModelProto, interface: Interface, rows: Sequence[Any], 
             inside = steps[np.arange(len(steps))[:, None] < lengths]
             low, high = found[node.name]
             found[node.name] = min(low, float(inside.min())), max(high, float(inside.max()))
-    return {name: _widened(low, high) for name, (low, high) in found.items()}
+    return {name: _rounded_outwards(low, high) for name, (low, high) in found.items()}
 
 
-def _widened(low: float, high: float) -> Range:
+def _rounded_outwards(low: float, high: float) -> Range:
     return float(np.floor(low * _STEP) / _STEP), float(np.ceil(high * _STEP) / _STEP)

@@ -1,31 +1,22 @@
 """Variants of an exported model: lower, measure, and keep what passes the gate."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from pipeline import gate, recipe
-from pipeline.dataset import Dataset
+from pipeline import gate
 from pipeline.errors import CheckFailed, PipelineError, RunError, UsageError
-from pipeline.export.lower import Range, lowered, recurrent_nodes
-from pipeline.export.ranges import entering
+from pipeline.export.judge import FP32, Judge
 from pipeline.files import sha256_of, write_bytes, write_json
-from pipeline.gate import PRECISIONS, Answer, Arranged, Precision
+from pipeline.gate import PRECISIONS, Precision
 from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
-from pipeline.runtime import CPU, CUDA, first_line, has_cuda_driver, open_session
-from pipeline.signature import Interface, Signature
+from pipeline.runtime import first_line
+from pipeline.signature import Signature
 
 AUTO = "auto"
-FP32 = "fp32"
-RANGE_ROWS = 2048
-
-Build = Callable[[Sequence[str]], bytes]
-"""Nodes that keep their precision, to the variant."""
 
 
 def export_variants(run: RunDirectory, names: Sequence[str] = (AUTO,), data: Path | None = None) -> dict[str, Any]:
@@ -50,7 +41,7 @@ def export_variants(run: RunDirectory, names: Sequence[str] = (AUTO,), data: Pat
     if signature.hashes.get("model.onnx") != exported:
         raise RunError(f"{run / 'model.onnx'}: changed since it was exported. Run `pipeline export {run.path}` again.")
     remove_variants(run)
-    judge = _Judge.of(run, signature.interface, dataset_of(run, data))
+    judge = Judge.of(run, signature.interface, dataset_of(run, data))
     records = [_made(run, precision, judge) for precision in wanted]
     content = {
         "format": 1,
@@ -83,93 +74,7 @@ def require_kept(variants: dict[str, Any], names: Sequence[str]) -> None:
         raise CheckFailed(f"not kept: {reasons}. model.onnx is as good as before.")
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """What variants are measured with.
-
-    Attributes:
-        model: as exported, in float32.
-        interface: of the model.
-        rows: of the validation split.
-        labels: theirs.
-        batch_size: the largest that Triton will make.
-        expected: (N, C) probabilities of the exported model.
-        ranges: by the node's name, what enters each recurrent layer.
-    """
-
-    model: onnx.ModelProto
-    interface: Interface
-    rows: list[Any]
-    labels: np.ndarray
-    batch_size: int
-    expected: Arranged
-    ranges: dict[str, Range]
-
-    @classmethod
-    def of(cls, run: RunDirectory, interface: Interface, dataset: Dataset) -> "_Judge":
-        model = onnx.load(run / "model.onnx")
-        split, train = dataset.split("validation"), dataset.split("train")
-        rows = gate.rows_of(split, interface)
-        size = recipe.load(str(run / "recipe.toml")).publish.max_batch_size
-        sample = train.take(np.sort(np.random.default_rng(0).permutation(len(train))[:RANGE_ROWS]))
-        expected = gate.arranged(answers_of(model.SerializeToString(), interface), rows, size)
-        ranges = entering(model, interface, gate.rows_of(sample, interface), size)
-        return cls(model, interface, rows, split.labels, size, expected, ranges)
-
-    def build(self, precision: Precision, kept: Sequence[str] = ()) -> bytes:
-        """Return a variant, checked and serialised."""
-        model = lowered(self.model, precision.name, self.ranges, kept)
-        onnx.checker.check_model(model, full_check=True)
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
-
-    def measured(self, content: bytes, precision: Precision) -> tuple[dict[str, Any], list[str]]:
-        """Return a variant's figures and why it falls, if it does."""
-        answer = answers_of(content, self.interface, precision.provider)
-        figures = gate.figures(self.expected.by_length, gate.arranged(answer, self.rows, self.batch_size), self.labels)
-        return figures, [f"{v.name}: {v.detail}" for v in gate.verdicts(figures, precision) if not v.passed]
-
-    def speeds(self, content: bytes, precision: Precision) -> dict[str, Any]:
-        """Return the rows a second of a variant, and their ratio to the exported model's on the same provider."""
-        engines = {
-            name: answers_of(model, self.interface, precision.provider)
-            for name, model in ((FP32, self.model.SerializeToString()), (precision.name, content))
-        }
-        found = {}
-        for size in sorted({1, self.batch_size}):
-            rates = gate.speeds(engines, self.rows, size)
-            ours, full = rates[precision.name], rates[FP32]
-            found[str(size)] = {"rows_per_second": ours, "fp32_rows_per_second": full, "ratio": ours / full}
-        return found
-
-    def own_figures(self) -> dict[str, Any]:
-        """Return the exported model's figures against itself: its accuracy, and how far company moves it."""
-        return gate.figures(self.expected.by_length, self.expected, self.labels)
-
-
-def answers_of(model: bytes, interface: Interface, provider: str = CPU) -> Answer:
-    """Open a model and return what asks it.
-
-    Raises:
-        PipelineError: it does not load, or not on this provider.
-    """
-    if provider == CUDA and not has_cuda_driver():
-        raise PipelineError(f"only {provider} has kernels for it, and this machine has no CUDA driver")
-    session = open_session(model, provider)
-
-    def answer(rows: Sequence[Any]) -> np.ndarray:
-        probabilities: np.ndarray = session.run(["probabilities"], gate.feed(interface, rows))[0]
-        return probabilities
-
-    return answer
-
-
-def repairing(nodes: Sequence[str], build: Build, passes: Callable[[bytes], bool]) -> list[str]:
-    """Return the nodes that repair a fallen variant: with that one alone at full precision, it passes."""
-    return [node for node in nodes if passes(build([node]))]
-
-
-def _made(run: RunDirectory, precision: Precision, judge: _Judge) -> dict[str, Any]:
+def _made(run: RunDirectory, precision: Precision, judge: Judge) -> dict[str, Any]:
     """Make one variant, keep or drop it, and return its record."""
     record: dict[str, Any] = {"name": precision.name, "file": precision.file, "provider": precision.provider}
     try:
@@ -180,11 +85,7 @@ def _made(run: RunDirectory, precision: Precision, judge: _Judge) -> dict[str, A
         return record | _fallen([first_line(error)])
     record |= {"bytes": len(content), "figures": figures, "speeds": speeds}
     if reasons:
-        nodes = [node.name for node in recurrent_nodes(judge.model)]
-        repaired_by = repairing(
-            nodes, lambda kept: judge.build(precision, kept), lambda some: not judge.measured(some, precision)[1]
-        )
-        return record | _fallen(reasons, repaired_by)
+        return record | _fallen(reasons, judge.repairing(precision))
     write_bytes(run / precision.file, content)
     return record | {"outcome": "kept", "sha256": sha256_of(run / precision.file), "reasons": [], "repaired_by": []}
 

@@ -13,7 +13,7 @@ import torch
 
 from pipeline import recipe
 from pipeline.evaluate import evaluate
-from pipeline.export import export
+from pipeline.export import export, export_variants
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CUDA, open_session
@@ -94,6 +94,15 @@ def test_cuda_and_cpu_training_start_from_the_same_weights(text_data: Path, tmp_
     ]
     losses = [evaluate(run)["test"]["loss"] for run in runs]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_half_precision_is_judged_on_the_gpu(text_data: Path, tmp_path: Path) -> None:
+    run = train(text_data, recipe.load(None, QUICK_TEXT), tmp_path, Choices(device="cuda"))
+    export(run)
+    (record,) = export_variants(run, ["fp16"])["variants"]
+    print(record)  # noqa: T201 - this is the record
+    assert "figures" in record, record["reasons"]
+    require_verified(verify(run, engines=("cuda",)))
 
 
 def require_verified(report: ParityReport) -> None:
