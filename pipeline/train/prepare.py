@@ -137,7 +137,7 @@ def _unlabelled(keys: Recipe, split: Split, training: Examples, tokenizer: Token
 
 
 def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe) -> dict[str, Any]:
-    """Give the tokens that a file knows its vectors, brought to the spread of the others'."""
+    """Give the tokens that a file knows its vectors, and bring the vectors of the others to their spread."""
     vectors = read_vectors(Path(keys.model.vectors), vocabulary, is_lowercase=keys.tokenizer.lowercase)
     if vectors.size != keys.model.embedding_size:
         raise UsageError(
@@ -148,6 +148,6 @@ def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe
     found = torch.from_numpy(vectors.found)
     with torch.no_grad():
         rows = embedding.weight[FIRST_WORD_ID:]
+        rows[~found] *= matrix[found].std(correction=0) / rows.std(correction=0)
         rows[found] = matrix[found]
-        rows[~found] *= matrix[found].std() / rows.std()
     return out_of_vocabulary(vectors, vocabulary)
