@@ -63,3 +63,10 @@ def test_what_the_plain_loops_have_not_is_named(text_data: Path) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert "model.norm: the plain loops have none" in result.stderr
+
+
+def test_words_cannot_be_changed_in_frames(feature_data: Path) -> None:
+    settings = ["--set", "adversarial.method=word", "--set", "adversarial.size=1"]
+    result = CliRunner().invoke(main, ["bench", "train", "--data", str(feature_data), *settings])
+    assert result.exit_code == 2
+    assert "adversarial.method=word: is for texts" in result.stderr

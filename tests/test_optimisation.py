@@ -252,7 +252,7 @@ def test_an_adversary_finds_a_greater_loss_of_the_allowed_size(method: str) -> N
 
 def test_words_cannot_be_changed_in_frames(feature_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"adversarial.method=word: is for texts, and .* holds features"):
-        train(feature_data, recipe.load(None, ("adversarial.method=word",)), tmp_path)
+        train(feature_data, recipe.load(None, ("adversarial.method=word", "adversarial.size=1")), tmp_path)
 
 
 @pytest.mark.parametrize("key", ["augment.frame_noise=0.3", "augment.frame_masks=2", "augment.frame_stretch=0.3"])
@@ -347,6 +347,7 @@ def test_calibration_is_folded_into_the_head_and_changes_no_label() -> None:
     ("settings", "message"),
     [
         (("train.swa_from=2", "train.ema_decay=0.9"), "train.swa_from: wanted 0 beside train.ema_decay"),
+        (("adversarial.method=word",), "adversarial.size: wanted the number of words to change, at least 1"),
         (("train.nesterov=true",), "train.nesterov: wanted train.optimizer=sgd"),
         (("pretrain.texts=train", "model.convolution=3"), "pretrain.texts: wanted model.convolution=0"),
         (("model.convolution=4",), "model.convolution: wanted one of 0, 3, 5, 7, 9, got 4"),

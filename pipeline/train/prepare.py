@@ -1,5 +1,6 @@
 """From a recipe and a data set to all that training needs before its first step."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -22,6 +23,7 @@ from pipeline.sequences import Sequences
 from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
 from pipeline.train.augment import Augmentation
 from pipeline.train.batches import Examples
+from pipeline.train.pretrain import pretrain
 from pipeline.vectors import out_of_vocabulary, read_vectors
 
 _WINDOW = 2**12  # unlabelled texts in memory while they are encoded
@@ -46,6 +48,20 @@ class Prepared:
     augmentation: Augmentation
     unlabelled: Sequences | None
     record: dict[str, Any]
+
+
+def prepare_and_pretrain(dataset: Dataset, keys: Recipe) -> Prepared:
+    """Return what the first step of `pipeline train` starts from, without a run.
+
+    Raises:
+        UsageError: the recipe does not fit the data; see also `prepare`.
+        PipelineError: pre-training diverged.
+    """
+    check_recipe(keys, dataset)
+    prepared = prepare(dataset, keys)
+    if prepared.unlabelled is not None:
+        deque(pretrain(prepared.model, prepared.unlabelled, keys), maxlen=0)
+    return prepared
 
 
 def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepared:
