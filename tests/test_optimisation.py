@@ -326,8 +326,15 @@ def test_a_temperature_is_found_where_the_loss_is_least() -> None:
     labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
     assert fit_temperature(logits * 3, labels) == pytest.approx(3, rel=0.1)
     assert fit_temperature(logits / 2, labels) == pytest.approx(0.5, rel=0.1)
-    right = F.one_hot(labels, 4).double()
-    assert 1 / 20 <= fit_temperature(right, labels) < 0.06, "a perfect model's temperature stops at its bound"
+    assert 1 / 20 <= fit_temperature(F.one_hot(labels, 4).double() / 100, labels) < 0.06, "it stops at its bound"
+
+
+@pytest.mark.parametrize("rows", [24, 1000])
+def test_answers_without_a_mistake_become_no_surer_than_their_number_allows(rows: int) -> None:
+    labels = torch.arange(rows) % 3
+    logits = 5.0 * F.one_hot(labels, 3).double()
+    probability = torch.softmax(logits / fit_temperature(logits, labels), 1)[0, 0].item()
+    assert 1 - probability == pytest.approx(2 / 3 / (rows + 1), rel=1e-3), "one row more, of which nothing is known"
 
 
 def test_calibration_is_folded_into_the_head_and_changes_no_label() -> None:
