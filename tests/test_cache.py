@@ -87,6 +87,44 @@ def test_what_a_killed_process_left_is_made_again() -> None:
     assert [path.name for path in made_once("encoded-1", lambda folder: (folder / "a").touch()).iterdir()] == ["a"]
 
 
+def test_what_a_killed_process_left_of_something_else_goes_unless_it_is_being_made() -> None:
+    (cache_folder() / ".encoded-1.tmp").mkdir(parents=True)
+    (cache_folder() / ".encoded-1.tmp" / "half").touch()
+
+    def make(_: Path) -> None:
+        made_once("encoded-3", lambda _: None)  # what is made at the same time stays
+        assert (cache_folder() / ".encoded-2.tmp").exists()
+
+    made_once("encoded-2", make)
+    assert entries() == ["encoded-2", "encoded-3"]
+    assert list(cache_folder().glob(".*.tmp")) == []
+
+
+def test_another_onnx_runtime_may_see_other_tokens(
+    text_data: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(Dataset(text_data).split("train"), tokenizer)
+    monkeypatch.setattr("pipeline.encoding.VERSION", "another")
+    encode(Dataset(text_data).split("train"), tokenizer)
+    assert len(entries()) == 2
+
+
+def test_what_is_there_can_be_used_where_nothing_can_be_written() -> None:
+    made_once("encoded-1", lambda folder: (folder / "a").touch())
+    lock = cache_folder() / ".encoded-1.lock"
+    lock.unlink()
+    lock.mkdir()  # cannot be opened, not even by root
+    assert (made_once("encoded-1", lambda _: None) / "a").exists()
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIPELINE_CACHE")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # nobody's
+    with pytest.raises(PipelineError, match="Set PIPELINE_CACHE to a folder"):
+        cache_folder()
+
+
 def test_what_nobody_asked_for_in_a_month_goes(tmp_path: Path) -> None:
     for name in ("encoded-old", "encoded-new", "wheels"):
         made_once(name, lambda _: None)
@@ -95,6 +133,7 @@ def test_what_nobody_asked_for_in_a_month_goes(tmp_path: Path) -> None:
     made_once("rows-1", lambda _: None)
     assert KEPT_SECONDS > 86_400
     assert entries() == ["encoded-new", "rows-1", "wheels"]
+    assert list(cache_folder().glob(".*.tmp")) == []
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_line(
