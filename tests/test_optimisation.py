@@ -176,6 +176,21 @@ def test_a_direction_keeps_its_length_however_small_its_numbers_are() -> None:
     assert not scaled(torch.zeros(2, 3, 4), steps, lengths, 0.5).any()
 
 
+def test_validation_never_copies_the_split() -> None:
+    """It may be mapped from a file, and larger than the memory."""
+
+    class Mapped(Sequences):
+        def take(self, indices: np.ndarray) -> Sequences:
+            raise AssertionError(f"{len(indices)} rows were copied")
+
+    data = examples()
+    mapped = Examples(Mapped(data.sequences.values, data.sequences.offsets), data.labels)
+    keys = TrainKeys(epochs=1)
+    training = Training(Recipe(train=keys), data, mapped, Augmentation(AugmentKeys()))
+    (*_, last) = train_epochs(State.fresh(model(), keys), training)
+    assert last.validation_accuracy > 0
+
+
 def test_a_weight_of_a_class_is_one_of_its_rows_and_smoothing_changes_nothing_of_that() -> None:
     weights, one = torch.tensor([0.5, 1.0, 10.0]), model()
     for label, weight in enumerate(weights):

@@ -239,12 +239,14 @@ def _is_best(history: list[dict[str, Any]], loss: float, accuracy: float, select
 def _validate(model: LSTMClassifier, training: Training) -> tuple[float, float]:
     """Return mean cross-entropy and accuracy; each process scores its share of the rows."""
     sequences, processes = training.validation.sequences, training.processes
-    own = np.arange(processes.rank, len(sequences), processes.size)
-    logits = torch.zeros(len(sequences), model.head.out_features)
-    if len(own):
-        logits[torch.from_numpy(own)] = logits_of(model, sequences.take(own))
-    if processes.size > 1:
-        together = logits.to(model.head.weight.device)
+    if processes.size == 1:
+        logits = logits_of(model, sequences)  # as they lie there, perhaps mapped from a file larger than the memory
+    else:
+        own = np.arange(processes.rank, len(sequences), processes.size)
+        together = torch.zeros(len(sequences), model.head.out_features)
+        if len(own):
+            together[torch.from_numpy(own)] = logits_of(model, sequences.take(own))
+        together = together.to(model.head.weight.device)
         processes.sum([together])
         logits = together.cpu()
     labels = torch.from_numpy(training.validation.labels)
