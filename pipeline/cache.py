@@ -6,7 +6,7 @@
         SHA256/                a downloaded package
         encoded-SHA256/        a split's token ids or frames, laid end to end
         rows-SHA256/           a large split's rows, unpacked
-        .NAME.lock             held by who makes or removes NAME
+        .NAME.lock             held by who makes, fetches or removes NAME
         .NAME.tmp/             a part of it
 """
 
@@ -49,7 +49,7 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
     folder = cache_folder() / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.name, folder.parent):
+        with locked(folder.name, folder.parent):
             if not folder.is_dir():
                 _remove_unused(folder.parent)
                 _make(folder, make)
@@ -84,16 +84,16 @@ def _remove_unused(cache: Path) -> None:
     A process that reads one keeps what it has open.
     """
     for path in cache.glob(".*.tmp"):
-        with contextlib.suppress(OSError), _locked(path.name[1:-4], cache, fcntl.LOCK_NB):
+        with contextlib.suppress(OSError), locked(path.name[1:-4], cache, fcntl.LOCK_NB):
             shutil.rmtree(path)
     for path in (*cache.glob("encoded-*"), *cache.glob("rows-*")):
-        with contextlib.suppress(OSError), _locked(path.name, cache, fcntl.LOCK_NB):
+        with contextlib.suppress(OSError), locked(path.name, cache, fcntl.LOCK_NB):
             if time.time() - path.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(path.rename(path.with_name(f".{path.name}.tmp")))
 
 
 @contextlib.contextmanager
-def _locked(name: str, cache: Path, operation: int = 0) -> Iterator[None]:
+def locked(name: str, cache: Path, operation: int = 0) -> Iterator[None]:
     """Hold a name in the cache against other processes; the file stays, or two could hold one name."""
     with (cache / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | operation)

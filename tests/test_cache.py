@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
 
 from pipeline import dataset as dataset_module
 from pipeline.cache import KEPT_SECONDS, cache_folder, made_once
+from pipeline.data.resolve import resolve
 from pipeline.data.split import split
 from pipeline.dataset import Dataset
 from pipeline.encoding import encode
@@ -185,3 +189,22 @@ def test_a_large_split_is_learned_from_without_being_held(tmp_path: Path) -> Non
         assert tokens > rows * 900
         peaks.append(grown)
     assert peaks[1] - peaks[0] < 25_000, peaks  # KiB; the texts are 60,000 and their tokens 43,000
+
+
+def test_of_several_processes_one_fetches_a_named_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads stand for processes: each opens the lock for itself."""
+    fetched: list[str] = []
+    both = Barrier(2)
+
+    def fetch(source: str, folder: Path) -> Path:
+        fetched.append(source)
+        with suppress(BrokenBarrierError):
+            both.wait(0.5)  # the other one may come in here
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.data.resolve.fetch", fetch)
+    with ThreadPoolExecutor(2) as threads:
+        assert set(threads.map(lambda _: resolve(None, "vowels"), range(2))) == {Path("data/vowels")}
+    assert fetched == ["vowels"]

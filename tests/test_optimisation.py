@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from pipeline import recipe
+from pipeline.data.split import split
+from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.model import LSTMClassifier, Shape
 from pipeline.model.perturbation import scaled
@@ -21,6 +23,7 @@ from pipeline.train.batches import Batch, Examples, Loader, plan
 from pipeline.train.calibrate import calibrate, fit_temperature
 from pipeline.train.loop import Training, train_epochs
 from pipeline.train.optimizer import ClassifierOptimizer
+from pipeline.train.prepare import prepare
 from pipeline.train.processes import Processes
 from pipeline.train.schedule import learning_rate
 from pipeline.train.state import State
@@ -282,6 +285,18 @@ def test_frames_are_varied_anew_in_each_epoch(key: str) -> None:
     assert first.shape != plain.shape or not np.array_equal(first, plain)
     assert first.dtype == np.float32
     assert (lengths > 0).all()
+
+
+def test_noise_leaves_a_feature_alone_that_is_the_same_in_every_frame(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    features = np.stack([np.full(400, 7.0), generator.normal(size=400)], 1).astype(np.float32)
+    np.savez(tmp_path / "f.npz", features=features, lengths=np.full(40, 10), labels=np.arange(40) % 2)
+    data = split(str(tmp_path / "f.npz"), tmp_path / "f")
+    prepared = prepare(Dataset(data), recipe.load(None, ("augment.frame_noise=0.5",)))
+    noisy, _ = prepared.augmentation.batch(prepared.training.sequences, np.arange(4), generator)
+    plain, _ = prepared.training.sequences.padded(np.arange(4))
+    assert np.array_equal(noisy[:, :, 0], plain[:, :, 0])
+    assert not np.array_equal(noisy[:, :, 1], plain[:, :, 1])
 
 
 @pytest.mark.parametrize(

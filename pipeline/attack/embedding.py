@@ -1,4 +1,4 @@
-"""Accuracy when the embedded input moves along the gradient: the limit of what small changes can do.
+"""Accuracy when the embedded input moves along the gradient: to first order the worst that small changes can do.
 
 Source: the fast gradient method, Miyato et al. 2017, Adversarial Training Methods for Semi-Supervised Text
 Classification.

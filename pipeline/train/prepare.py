@@ -84,9 +84,8 @@ def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepa
     model = LSTMClassifier(keys.model, Shape(len(dataset.classes), size, dataset.feature_size))
     record: dict[str, Any] = {"vocabulary_size": size}
     if isinstance(model.embedding, FrameStandardisation):
-        model.embedding.fit(training.sequences.values)
-        deviation, mean = (1 / model.embedding.scale).numpy(), model.embedding.mean.numpy()
-        augmentation = Augmentation(keys.augment, deviation=deviation, mean=mean)
+        deviation = model.embedding.fit(training.sequences.values)
+        augmentation = Augmentation(keys.augment, deviation=deviation, mean=model.embedding.mean.numpy())
         return Prepared(model, training, validation, augmentation, None, record)
     if keys.model.vectors:
         record["vectors"] = _take_vectors(model.embedding, vocabulary, keys)
