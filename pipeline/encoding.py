@@ -10,6 +10,7 @@ import numpy as np
 from pipeline import __version__
 from pipeline.cache import made_once
 from pipeline.dataset import Split
+from pipeline.runtime import VERSION
 from pipeline.sequences import Sequences
 from pipeline.tokenizer import Tokenizer
 
@@ -35,7 +36,7 @@ def stored(origins: Iterable[str], windows: Callable[[], Iterator[Sequences]]) -
         origins: hashes of all that they follow from.
         windows: makes them, a part at a time.
     """
-    name = f"encoded-{hashlib.sha256(' '.join((__version__, *origins)).encode()).hexdigest()}"
+    name = f"encoded-{hashlib.sha256(' '.join((__version__, VERSION, *origins)).encode()).hexdigest()}"
     folder = made_once(name, lambda unfinished: _write(unfinished, windows()))
     offsets, shape = np.load(folder / "offsets.npy"), np.load(folder / "shape.npy")
     dtype = np.int32 if len(shape) == 1 else np.float32

@@ -201,20 +201,25 @@ def load(name: str | None = None, settings: tuple[str, ...] = ()) -> Recipe:
     """
     values = _read(name) if name else {}
     problems: list[str] = []
-    for setting in settings:
-        path, separator, text = setting.partition("=")
-        section, dot, key = path.strip().partition(".")
-        if not (separator and dot):
-            problems.append(f"--set {setting}: wanted SECTION.KEY=VALUE, such as train.batch_size=32")
-            continue
-        entry = values.setdefault(section, {})
-        if isinstance(entry, dict):
-            entry[key] = _toml_value(text.strip())
+    _change(values, settings, problems)
     recipe = _build(values, problems)
-    problems += _conflicts(recipe)
-    if problems:
-        raise UsageError(f"{name or 'recipe'}: {len(problems)} bad key(s):\n  " + "\n  ".join(problems))
+    _refuse(name, problems + _conflicts(recipe))
     return recipe
+
+
+def type_of(setting: str) -> type:
+    """Return the type of the key that a ``section.key=value`` setting changes, whatever other keys say.
+
+    Raises:
+        UsageError: there is no such key, or the value is none of its values.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    _change(values, (setting,), problems)
+    recipe = _build(values, problems)
+    _refuse(None, problems)
+    section, _, key = setting.partition("=")[0].strip().partition(".")
+    return type(getattr(getattr(recipe, section), key))
 
 
 def dumps(recipe: Recipe) -> str:
@@ -269,6 +274,23 @@ def _read(name: str) -> dict[str, Any]:
         raise UsageError(f"{name}: not TOML: {error}.") from error
 
 
+def _change(values: dict[str, Any], settings: tuple[str, ...], problems: list[str]) -> None:
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (separator and dot):
+            problems.append(f"--set {setting}: wanted SECTION.KEY=VALUE, such as train.batch_size=32")
+            continue
+        entry = values.setdefault(section, {})
+        if isinstance(entry, dict):
+            entry[key] = _toml_value(text.strip())
+
+
+def _refuse(name: str | None, problems: list[str]) -> None:
+    if problems:
+        raise UsageError(f"{name or 'recipe'}: {len(problems)} bad key(s):\n  " + "\n  ".join(problems))
+
+
 def _build(values: dict[str, Any], problems: list[str]) -> Recipe:
     sections = {}
     for name, content in values.items():
@@ -290,6 +312,9 @@ def _conflicts(recipe: Recipe) -> list[str]:
         ),
         "train.nesterov: wanted train.optimizer=sgd and a train.momentum above 0": (
             train.nesterov and not (train.optimizer == "sgd" and train.momentum)
+        ),
+        "adversarial.size: wanted the number of words to change, at least 1, beside adversarial.method=word": (
+            recipe.adversarial.method == "word" and round(recipe.adversarial.size) < 1
         ),
         "pretrain.texts: wanted model.convolution=0: it would show a step the word that is to be predicted": (
             pretrain.texts and model.convolution

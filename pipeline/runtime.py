@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from pipeline.errors import PipelineError
 
+VERSION: str = ort.__version__
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 OPTIMISATIONS = {

@@ -9,6 +9,7 @@
 The file is read once from front to back and only the rows of a vocabulary are kept, so it may be larger than memory.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,14 @@ def _rows(path: Path) -> Iterator[Row]:
         yield from _npz_rows(path)
         return
     with path.open("rb") as file:
+        beginning = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+        file.seek(beginning)
         first = file.readline(_LONGEST_WORD)
         if first[:4] == _FASTTEXT_MODEL:
             raise DataError(f"{path}: a fastText model, subwords and all. Save its vectors as text (.vec).")
         header = first.split()
         if len(header) != 2 or not all(part.isdigit() for part in header):
-            file.seek(0)
+            file.seek(beginning)
             yield from _text_rows(path, file, None, 1)
             return
         count, size = map(int, header)
@@ -131,7 +134,7 @@ def _text_rows(path: Path, file: BinaryIO, size: int | None, number: int) -> Ite
         try:
             if len(parts) <= size or not size:
                 raise ValueError(f"{len(parts) - 1} numbers")  # noqa: TRY301 - one message for all that can be wrong
-            word, vector = b" ".join(parts[:-size]).decode(), np.array(parts[-size:], np.float32)
+            word, vector = b" ".join(parts[:-size]).decode("utf-8", "replace"), np.array(parts[-size:], np.float32)
         except ValueError as error:
             raise DataError(
                 f"{path}: line {place}: wanted a word and {size} numbers, got {str(error)[:90]}."

@@ -2,8 +2,9 @@
 
     python -m tests.killed_training DATA RUNS KILLS SEED SETTING...
 
-A child is a fork of this process, which has imported everything and computed nothing: so it is at work at once, and a
-kill strikes training and writing rather than imports. Prints the number of kills and of checkpoints that were resumed.
+A child is a fork of this process, which has imported everything and computed nothing. Every fifth is killed at any
+moment of its beginning, the others soon after a checkpoint of their own: on a slow machine too, kills strike training
+and writing. Prints the number of kills and of checkpoints that were resumed.
 """
 
 import os
@@ -28,6 +29,10 @@ def child(data: Path, runs: Path, settings: tuple[str, ...]) -> None:
         train(data, recipe.load(None, settings), runs, EAGER)
 
 
+def newest(runs: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in runs.glob("*/checkpoint.safetensors")]
+
+
 def main(data: Path, runs: Path, kills: int, seed: int, settings: tuple[str, ...]) -> None:
     moments = random.Random(seed)  # noqa: S311 - no secret
     killed = resumed = 0
@@ -37,9 +42,12 @@ def main(data: Path, runs: Path, kills: int, seed: int, settings: tuple[str, ...
         if not pid:
             child(data, runs, settings)
             os._exit(0)
-        deadline = time.monotonic() + (moments.uniform(0.1, 1.5) if killed < kills else 300)
-        status = 0
+        before, is_early = newest(runs), killed % 5 == 0
+        deadline = time.monotonic() + (moments.uniform(0.1, 1.5) if is_early and killed < kills else 300)
+        is_waiting, status = not is_early and killed < kills, 0
         while not (done := os.waitpid(pid, os.WNOHANG)[0]) and time.monotonic() < deadline:
+            if is_waiting and newest(runs) != before:
+                is_waiting, deadline = False, time.monotonic() + moments.uniform(0, 0.4)
             time.sleep(0.001)
         if not done:
             os.kill(pid, signal.SIGKILL)

@@ -84,3 +84,10 @@ def test_the_verification_table_names_every_way_and_the_ratio(exported_run: RunD
     result = CliRunner().invoke(main, ["bench", "verify", str(exported_run.path), "--repeats", "1"])
     for part in ("pytorch", "onnxruntime", "verify", "times as long as both bare ones", "rows in batches of 64"):
         assert part in result.stdout
+
+
+def test_words_cannot_be_changed_in_frames(feature_data: Path) -> None:
+    settings = ["--set", "adversarial.method=word", "--set", "adversarial.size=1"]
+    result = CliRunner().invoke(main, ["bench", "train", "--data", str(feature_data), *settings])
+    assert result.exit_code == 2
+    assert "adversarial.method=word: is for texts" in result.stderr

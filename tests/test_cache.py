@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
 
 from pipeline import dataset as dataset_module
 from pipeline.cache import KEPT_SECONDS, cache_folder, made_once
+from pipeline.data.resolve import resolve
 from pipeline.data.split import split
 from pipeline.dataset import Dataset
 from pipeline.encoding import encode
@@ -87,6 +91,44 @@ def test_what_a_killed_process_left_is_made_again() -> None:
     assert [path.name for path in made_once("encoded-1", lambda folder: (folder / "a").touch()).iterdir()] == ["a"]
 
 
+def test_what_a_killed_process_left_of_something_else_goes_unless_it_is_being_made() -> None:
+    (cache_folder() / ".encoded-1.tmp").mkdir(parents=True)
+    (cache_folder() / ".encoded-1.tmp" / "half").touch()
+
+    def make(_: Path) -> None:
+        made_once("encoded-3", lambda _: None)  # what is made at the same time stays
+        assert (cache_folder() / ".encoded-2.tmp").exists()
+
+    made_once("encoded-2", make)
+    assert entries() == ["encoded-2", "encoded-3"]
+    assert list(cache_folder().glob(".*.tmp")) == []
+
+
+def test_another_onnx_runtime_may_see_other_tokens(
+    text_data: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(Dataset(text_data).split("train"), tokenizer)
+    monkeypatch.setattr("pipeline.encoding.VERSION", "another")
+    encode(Dataset(text_data).split("train"), tokenizer)
+    assert len(entries()) == 2
+
+
+def test_what_is_there_can_be_used_where_nothing_can_be_written() -> None:
+    made_once("encoded-1", lambda folder: (folder / "a").touch())
+    lock = cache_folder() / ".encoded-1.lock"
+    lock.unlink()
+    lock.mkdir()  # cannot be opened, not even by root
+    assert (made_once("encoded-1", lambda _: None) / "a").exists()
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIPELINE_CACHE")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # nobody's
+    with pytest.raises(PipelineError, match="Set PIPELINE_CACHE to a folder"):
+        cache_folder()
+
+
 def test_what_nobody_asked_for_in_a_month_goes(tmp_path: Path) -> None:
     for name in ("encoded-old", "encoded-new", "wheels"):
         made_once(name, lambda _: None)
@@ -95,6 +137,7 @@ def test_what_nobody_asked_for_in_a_month_goes(tmp_path: Path) -> None:
     made_once("rows-1", lambda _: None)
     assert KEPT_SECONDS > 86_400
     assert entries() == ["encoded-new", "rows-1", "wheels"]
+    assert list(cache_folder().glob(".*.tmp")) == []
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_line(
@@ -146,3 +189,22 @@ def test_a_large_split_is_learned_from_without_being_held(tmp_path: Path) -> Non
         assert tokens > rows * 900
         peaks.append(grown)
     assert peaks[1] - peaks[0] < 25_000, peaks  # KiB; the texts are 60,000 and their tokens 43,000
+
+
+def test_of_several_processes_one_fetches_a_named_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads stand for processes: each opens the lock for itself."""
+    fetched: list[str] = []
+    both = Barrier(2)
+
+    def fetch(source: str, folder: Path) -> Path:
+        fetched.append(source)
+        with suppress(BrokenBarrierError):
+            both.wait(0.5)  # the other one may come in here
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.data.resolve.fetch", fetch)
+    with ThreadPoolExecutor(2) as threads:
+        assert set(threads.map(lambda _: resolve(None, "vowels"), range(2))) == {Path("data/vowels")}
+    assert fetched == ["vowels"]

@@ -9,17 +9,21 @@ import torch
 from torch.nn import functional as F
 
 from pipeline import recipe
+from pipeline.data.split import split
+from pipeline.dataset import Dataset
 from pipeline.errors import UsageError
 from pipeline.model import LSTMClassifier, Shape
+from pipeline.model.perturbation import scaled
 from pipeline.recipe import AdversarialKeys, AugmentKeys, ModelKeys, Recipe, TrainKeys
 from pipeline.sequences import Sequences
-from pipeline.train import Choices, Step, train
+from pipeline.train import Choices, Step, loop, train
 from pipeline.train.adversarial import adversarial_loss
 from pipeline.train.augment import Augmentation
-from pipeline.train.batches import Examples, Loader, plan
+from pipeline.train.batches import Batch, Examples, Loader, plan
 from pipeline.train.calibrate import calibrate, fit_temperature
 from pipeline.train.loop import Training, train_epochs
 from pipeline.train.optimizer import ClassifierOptimizer
+from pipeline.train.prepare import prepare
 from pipeline.train.processes import Processes
 from pipeline.train.schedule import learning_rate
 from pipeline.train.state import State
@@ -107,11 +111,14 @@ def test_gradients_are_clipped_by_norm_and_by_value(is_sparse: bool) -> None:
     optimizer = ClassifierOptimizer(one, TrainKeys(clip_norm=0.5), is_sparse=is_sparse)
     backward(one)
     before = float(torch.stack([g.norm() for g in optimizer.gradients()]).norm())
-    assert optimizer.clip() == pytest.approx(before, rel=1e-5)
+    assert optimizer.clip() == (pytest.approx(before, rel=1e-5), True)
     assert float(torch.stack([g.norm() for g in optimizer.gradients()]).norm()) == pytest.approx(0.5, rel=1e-4)
     by_value = ClassifierOptimizer(one, TrainKeys(clip_norm=1e9, clip_value=1e-3), is_sparse=is_sparse)
-    by_value.clip()
+    norm, is_clipped = by_value.clip()
     assert max(float(g.abs().max()) for g in by_value.gradients()) == pytest.approx(1e-3)
+    assert norm == pytest.approx(0.5, rel=1e-4)
+    assert is_clipped
+    assert not ClassifierOptimizer(one, TrainKeys(clip_norm=1e9, clip_value=0.1), is_sparse=is_sparse).clip()[1]
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
@@ -123,6 +130,77 @@ def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
         return one.head.weight.detach()
 
     torch.testing.assert_close(weights(batch_size=40), weights(batch_size=10, accumulate=4), atol=1e-6, rtol=1e-4)
+
+
+def test_a_virtual_loss_counts_each_row_as_the_clean_one_does() -> None:
+    """Accumulated batches and several processes each give the part that they are of a step."""
+    inputs, lengths = (torch.from_numpy(array) for array in examples().sequences.padded(np.arange(40)))
+    keys = AdversarialKeys(method="virtual", size=1.0)
+
+    def loss(share: float) -> float:
+        one = model().train()
+        return adversarial_loss(one, inputs, lengths, one.embedding(inputs), share, torch.sum, keys).item()
+
+    assert loss(1 / 40) > 0
+    assert loss(1 / 160) == pytest.approx(loss(1 / 40) / 4)
+    assert loss(0) == 0, "a row that stands in where a process has none"
+
+
+def test_a_virtual_adversary_is_blind_to_dropout() -> None:
+    """A change of no size moves no answer, whatever dropout does."""
+    one = model(dropout=0.5).train()
+    inputs, lengths = (torch.from_numpy(array) for array in examples().sequences.padded(np.arange(40)))
+    keys = AdversarialKeys(method="virtual", size=0.0)
+    loss = adversarial_loss(one, inputs, lengths, one.embedding(inputs), 1.0, torch.sum, keys)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_virtual_adversary_finds_its_way_in_bfloat16_too() -> None:
+    """The virtual loss, weighed so that it alone counts, has the same gradient in either precision."""
+    data, recipe_ = examples(), Recipe(adversarial=AdversarialKeys(method="virtual", weight=1e6))
+    inputs, lengths = (torch.from_numpy(array) for array in data.sequences.padded(np.arange(40)))
+    batch = Batch(inputs, lengths, torch.from_numpy(data.labels), 1 / 40, int(lengths.sum()))
+
+    def gradient(*, is_bf16: bool) -> torch.Tensor:
+        one = model().train()
+        loop.backward(one, batch, None, recipe_, is_bf16=is_bf16)
+        return one.head.weight.grad
+
+    exact = gradient(is_bf16=False)
+    torch.testing.assert_close(gradient(is_bf16=True), exact, rtol=0, atol=0.02 * float(exact.abs().max()))
+
+
+def test_a_direction_keeps_its_length_however_small_its_numbers_are() -> None:
+    steps, lengths = torch.ones(2, 3, 4), torch.tensor([3, 2])
+    direction = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    for size in (1.0, 1e-25, 1e-38, 1e25):
+        change = scaled(direction * size, steps, lengths, 0.5)
+        torch.testing.assert_close(change.square().sum((1, 2)).sqrt(), torch.full((2,), 0.5 * 2), rtol=1e-3, atol=0)
+    assert not scaled(torch.zeros(2, 3, 4), steps, lengths, 0.5).any()
+
+
+def test_validation_never_copies_the_split() -> None:
+    """It may be mapped from a file, and larger than the memory."""
+
+    class Mapped(Sequences):
+        def take(self, indices: np.ndarray) -> Sequences:
+            raise AssertionError(f"{len(indices)} rows were copied")
+
+    data = examples()
+    mapped = Examples(Mapped(data.sequences.values, data.sequences.offsets), data.labels)
+    keys = TrainKeys(epochs=1)
+    training = Training(Recipe(train=keys), data, mapped, Augmentation(AugmentKeys()))
+    (*_, last) = train_epochs(State.fresh(model(), keys), training)
+    assert last.validation_accuracy > 0
+
+
+def test_a_weight_of_a_class_is_one_of_its_rows_and_smoothing_changes_nothing_of_that() -> None:
+    weights, one = torch.tensor([0.5, 1.0, 10.0]), model()
+    for label, weight in enumerate(weights):
+        batch = Batch(torch.tensor([[7, 8]]), torch.tensor([2]), torch.tensor([label]), 1.0, 2)
+        keys = Recipe(train=TrainKeys(label_smoothing=0.3))
+        plain, weighed = (loop.backward(one, batch, these, keys, is_bf16=False) for these in (None, weights))
+        torch.testing.assert_close(weighed, plain * weight)
 
 
 @pytest.mark.parametrize(("kind", "power"), [("balanced", 1.0), ("square_root", 0.5)])
@@ -177,7 +255,7 @@ def test_an_adversary_finds_a_greater_loss_of_the_allowed_size(method: str) -> N
     clean.backward()
     size = 2.0 if method == "word" else 0.3
     keys = AdversarialKeys(method=method, size=size)
-    extra = adversarial_loss(one, inputs, lengths, steps, logits, criterion, keys)
+    extra = adversarial_loss(one, inputs, lengths, steps, 1 / len(labels), criterion, keys)
     assert extra > (0 if method == "virtual" else clean)
     extra.backward()
     change = (seen[-1] - seen[0]).square().sum(2)
@@ -192,7 +270,7 @@ def test_an_adversary_finds_a_greater_loss_of_the_allowed_size(method: str) -> N
 
 def test_words_cannot_be_changed_in_frames(feature_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"adversarial.method=word: is for texts, and .* holds features"):
-        train(feature_data, recipe.load(None, ("adversarial.method=word",)), tmp_path)
+        train(feature_data, recipe.load(None, ("adversarial.method=word", "adversarial.size=1")), tmp_path)
 
 
 @pytest.mark.parametrize("key", ["augment.frame_noise=0.3", "augment.frame_masks=2", "augment.frame_stretch=0.3"])
@@ -207,6 +285,18 @@ def test_frames_are_varied_anew_in_each_epoch(key: str) -> None:
     assert first.shape != plain.shape or not np.array_equal(first, plain)
     assert first.dtype == np.float32
     assert (lengths > 0).all()
+
+
+def test_noise_leaves_a_feature_alone_that_is_the_same_in_every_frame(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    features = np.stack([np.full(400, 7.0), generator.normal(size=400)], 1).astype(np.float32)
+    np.savez(tmp_path / "f.npz", features=features, lengths=np.full(40, 10), labels=np.arange(40) % 2)
+    data = split(str(tmp_path / "f.npz"), tmp_path / "f")
+    prepared = prepare(Dataset(data), recipe.load(None, ("augment.frame_noise=0.5",)))
+    noisy, _ = prepared.augmentation.batch(prepared.training.sequences, np.arange(4), generator)
+    plain, _ = prepared.training.sequences.padded(np.arange(4))
+    assert np.array_equal(noisy[:, :, 0], plain[:, :, 0])
+    assert not np.array_equal(noisy[:, :, 1], plain[:, :, 1])
 
 
 @pytest.mark.parametrize(
@@ -266,8 +356,15 @@ def test_a_temperature_is_found_where_the_loss_is_least() -> None:
     labels = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)[:, 0]
     assert fit_temperature(logits * 3, labels) == pytest.approx(3, rel=0.1)
     assert fit_temperature(logits / 2, labels) == pytest.approx(0.5, rel=0.1)
-    right = F.one_hot(labels, 4).double()
-    assert 1 / 20 <= fit_temperature(right, labels) < 0.06, "a perfect model's temperature stops at its bound"
+    assert 1 / 20 <= fit_temperature(F.one_hot(labels, 4).double() / 100, labels) < 0.06, "it stops at its bound"
+
+
+@pytest.mark.parametrize("rows", [24, 1000])
+def test_answers_without_a_mistake_become_no_surer_than_their_number_allows(rows: int) -> None:
+    labels = torch.arange(rows) % 3
+    logits = 5.0 * F.one_hot(labels, 3).double()
+    probability = torch.softmax(logits / fit_temperature(logits, labels), 1)[0, 0].item()
+    assert 1 - probability == pytest.approx(2 / 3 / (rows + 1), rel=1e-3), "one row more, of which nothing is known"
 
 
 def test_calibration_is_folded_into_the_head_and_changes_no_label() -> None:
@@ -287,6 +384,7 @@ def test_calibration_is_folded_into_the_head_and_changes_no_label() -> None:
     ("settings", "message"),
     [
         (("train.swa_from=2", "train.ema_decay=0.9"), "train.swa_from: wanted 0 beside train.ema_decay"),
+        (("adversarial.method=word",), "adversarial.size: wanted the number of words to change, at least 1"),
         (("train.nesterov=true",), "train.nesterov: wanted train.optimizer=sgd"),
         (("pretrain.texts=train", "model.convolution=3"), "pretrain.texts: wanted model.convolution=0"),
         (("model.convolution=4",), "model.convolution: wanted one of 0, 3, 5, 7, 9, got 4"),

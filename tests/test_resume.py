@@ -1,10 +1,13 @@
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from torch.distributed import TCPStore
 
 from pipeline import recipe
 from pipeline.commands import main
@@ -13,6 +16,7 @@ from pipeline.evaluate import evaluate
 from pipeline.files import sha256_of
 from pipeline.run_directory import RunDirectory
 from pipeline.train import Choices, Epoch, Step, resume, train
+from pipeline.train.processes import joined
 from pipeline.train.stage import CHECKPOINT
 from tests.conftest import QUICK_TEXT
 
@@ -147,6 +151,37 @@ def test_two_processes_reach_the_figures_of_one(text_data: Path, tmp_path: Path)
     for ours, theirs in zip(epochs(tmp_path / "two" / "opinions-001"), epochs(alone.path), strict=True):
         for name in ("train_loss", "validation_loss", "validation_accuracy", "gradient_norm"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
+
+
+def test_only_the_first_process_writes_when_a_run_is_resumed(text_data: Path, tmp_path: Path) -> None:
+    """The second of two comes to the place where it waits for the first, and has touched nothing."""
+    run = interrupted_at(2, 1, text_data, tmp_path, QUICK_TEXT)
+    (run / ".left.tmp").touch()
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    nobody, deadline = store.num_keys(), time.monotonic() + 60
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", "--resume", run.path], env={**os.environ, **place}
+    ) as process:
+        try:
+            while store.num_keys() == nobody and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert store.num_keys() > nobody
+            assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+        finally:
+            process.kill()
+
+
+def test_an_environment_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="WORLD_SIZE=2 and no RANK"), joined("cpu"):
+        pass
+    monkeypatch.setenv("RANK", "99")
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    with pytest.raises(UsageError, match="process 100 of this machine has no GPU of its own"), joined("cuda"):
+        pass
 
 
 def test_a_lost_process_ends_the_others_and_the_run_can_go_on(text_data: Path, tmp_path: Path) -> None:

@@ -2,13 +2,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from pipeline import recipe
+from pipeline.dataset import Dataset
 from pipeline.errors import DataError, UsageError
 from pipeline.reference import Reference
+from pipeline.tokenizer import read_vocabulary
 from pipeline.train import train
+from pipeline.train.prepare import prepare
 from pipeline.vectors import out_of_vocabulary, read_vectors
 from tests.conftest import QUICK_TEXT
 
@@ -61,6 +65,17 @@ def test_the_word_as_it_is_written_goes_before_other_cases_and_the_first_of_two_
     path.write_text("FILM 1 1\nfilm 2 2\nfilm 3 3\nThe 4 4\nTHE 5 5\n")
     vectors = read_vectors(path, ["film", "the"], is_lowercase=True)
     assert vectors.matrix.tolist() == [[2, 2], [4, 4]]
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_what_editors_of_text_leave_in_a_file_is_read_over(header: bool, tmp_path: Path) -> None:
+    """A byte-order mark, line ends of Windows, a word that is not UTF-8."""
+    plain = as_text(tmp_path / "v.txt", header=header)
+    content = plain.read_bytes().replace("était".encode(), "était".encode("latin-1")).replace(b"\n", b"\r\n")
+    (tmp_path / "edited.txt").write_bytes(b"\xef\xbb\xbf" + content)
+    ours, theirs = (read_vectors(path, VOCABULARY, is_lowercase=True) for path in (tmp_path / "edited.txt", plain))
+    assert np.array_equal(ours.matrix, theirs.matrix)
+    assert ours.found[0], "the first word of the file"
 
 
 def test_the_report_names_the_most_frequent_tokens_without_a_vector(tmp_path: Path) -> None:
@@ -131,3 +146,23 @@ def test_training_starts_from_the_vectors_and_frozen_ones_stay(text_data: Path, 
     assert (report["found"], report["vocabulary"]) == (2, len(reference.vocabulary))
     with pytest.raises(UsageError, match="model.embedding_size: wanted 16, the size of the vectors in"):
         train(text_data, recipe.load(None, (*settings, "model.embedding_size=8")), tmp_path / "runs")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_tokens_without_a_vector_start_as_far_spread_as_those_with_one(
+    share: float, text_data: Path, tmp_path: Path
+) -> None:
+    prepare(Dataset(text_data), recipe.load(None, QUICK_TEXT), tmp_path)
+    vocabulary = read_vocabulary(onnx.load(tmp_path / "tokenizer.onnx"))
+    known = vocabulary[: round(share * len(vocabulary))]
+    vectors = np.random.default_rng(0).normal(size=(len(known), 16)) * 3
+    np.savez(tmp_path / "v.npz", words=np.array(known), vectors=vectors)
+    keys = recipe.load(None, (*QUICK_TEXT, f"model.vectors={tmp_path / 'v.npz'}"))
+    rows = prepare(Dataset(text_data), keys).model.embedding.weight[2:].detach()
+    assert float(rows[len(known) :].std()) == pytest.approx(float(rows[: len(known)].std()), rel=0.25)
+
+
+def test_one_number_is_spread_enough(text_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("lovely 0.5\n")
+    settings = (*QUICK_TEXT, f"model.vectors={tmp_path / 'v.txt'}", "model.embedding_size=1")
+    assert prepare(Dataset(text_data), recipe.load(None, settings)).model.embedding.weight.isfinite().all()

@@ -1,4 +1,4 @@
-"""Accuracy when the embedded input moves along the gradient: the limit of what small changes can do.
+"""Accuracy when the embedded input moves along the gradient: to first order the worst that small changes can do.
 
 Source: the fast gradient method, Miyato et al. 2017, Adversarial Training Methods for Semi-Supervised Text
 Classification.
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.model import LSTMClassifier
+from pipeline.model.perturbation import scaled
 from pipeline.sequences import Sequences, length_batches
 
 EPSILONS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -36,11 +37,7 @@ def _right(model: LSTMClassifier, inputs: Tensor, lengths: Tensor, labels: Tenso
     steps = model.embedding(inputs).detach().requires_grad_()
     loss = functional.cross_entropy(model.forward_steps(steps, lengths), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, steps)
-    is_valid = (torch.arange(steps.shape[1]) < lengths[:, None])[:, :, None]
-    direction = torch.where(is_valid, gradient, 0.0)
-    energy = torch.where(is_valid, steps.detach(), 0.0).square().sum((1, 2)) / lengths
-    norm = direction.square().sum((1, 2)).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
-    unit = direction * (energy.sqrt() / norm)[:, None, None]
+    unit = scaled(gradient, steps.detach(), lengths, 1.0)
     with torch.inference_mode():
         answers = [model.forward_steps(steps + epsilon * unit, lengths).argmax(1) for epsilon in EPSILONS]
     return [int((answer == labels).sum()) for answer in answers]

@@ -17,7 +17,7 @@ from pipeline.recipe import Recipe
 from pipeline.train.batches import plan
 from pipeline.train.loop import Epoch, Training, train_epochs
 from pipeline.train.precision import autocast, is_bfloat16
-from pipeline.train.prepare import Prepared, prepare
+from pipeline.train.prepare import Prepared, check_recipe, prepare
 from pipeline.train.state import State
 
 Progress = Callable[[str], None]
@@ -43,7 +43,9 @@ def bench_training(
         UsageError: the recipe asks for something that the plain loops have not.
         DataError: the data set is damaged.
     """
-    prepared = prepare(Dataset(data), recipe)
+    dataset = Dataset(data)
+    check_recipe(recipe, dataset)
+    prepared = prepare(dataset, recipe)
     ways: dict[str, Iterator[int]] = {
         "ours": _ours(prepared, recipe),
         **{way: _plain(prepared, recipe, way) for way in WAYS},

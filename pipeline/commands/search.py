@@ -39,5 +39,5 @@ def command(
 
 
 def _show(trial: "Trial") -> None:
-    accuracy = "given up" if trial.accuracy is None else f"accuracy {trial.accuracy:.4f}"
+    accuracy = trial.reason if trial.accuracy is None else f"accuracy {trial.accuracy:.4f}"
     click.echo(f"trial {trial.number}: {accuracy}, {' '.join(trial.settings)}", err=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.cache import cache_folder, locked
 from pipeline.data.catalog import SETS
 from pipeline.data.fetch import fetch
 from pipeline.errors import UsageError
@@ -25,4 +26,9 @@ def resolve(data: Path | None, source: str) -> Path:
     if source not in SETS:
         return Path(source)
     folder = Path("data") / source
-    return folder if folder.exists() else fetch(source, folder)
+    if folder.exists():
+        return folder
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    with locked(source, cache):  # of the processes that torchrun starts, one fetches
+        return folder if folder.exists() else fetch(source, folder)

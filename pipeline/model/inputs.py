@@ -17,7 +17,7 @@ class TokenEmbedding(nn.Embedding):
     """Token ids to vectors; id 0, padding and the one step of an empty text, is the zero vector and stays it.
 
     Args:
-        word_dropout: share of the vocabulary that reads as the zero vector, anew in each training batch.
+        dropout: share of the vocabulary that reads as the zero vector, anew in each training batch.
 
     Shapes:
         token_ids: (B, T) int64 → (B, T, F).
@@ -54,14 +54,20 @@ class FrameStandardisation(nn.Module):
         self.register_buffer("mean", torch.zeros(feature_size))
         self.register_buffer("scale", torch.ones(feature_size))
 
-    def fit(self, frames: np.ndarray) -> None:
-        """Measure mean and scale on all frames, (S, F), of the training split; a constant feature keeps scale 1."""
+    def fit(self, frames: np.ndarray) -> np.ndarray:
+        """Measure mean and scale on all frames, (S, F), of the training split; a constant feature keeps scale 1.
+
+        Returns:
+            (F,) float32 standard deviations.
+        """
         # A part at a time as float64: all of them may be larger than the memory.
         parts = [frames[start : start + _FIT_ROWS] for start in range(0, len(frames), _FIT_ROWS)]
         mean = sum(part.sum(0, dtype=np.float64) for part in parts) / len(frames)
         deviation = np.sqrt(sum(np.square(part - mean).sum(0) for part in parts) / len(frames))
         self.mean.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(1 / np.where(deviation > 0, deviation, 1)))
+        measured: np.ndarray = deviation.astype(np.float32)
+        return measured
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardise, finite whatever comes in: a number that is not counts as the mean."""

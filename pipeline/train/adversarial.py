@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pipeline.model.classifier import LSTMClassifier
 from pipeline.model.inputs import TokenEmbedding
+from pipeline.model.perturbation import scaled
 from pipeline.recipe import AdversarialKeys
 from pipeline.tokenizer import UNKNOWN_ID
 
@@ -25,7 +26,7 @@ def adversarial_loss(
     inputs: Tensor,
     lengths: Tensor,
     steps: Tensor,
-    logits: Tensor,
+    share: float,
     criterion: Criterion,
     keys: AdversarialKeys,
 ) -> Tensor:
@@ -36,16 +37,16 @@ def adversarial_loss(
         inputs: token ids or frames.
         lengths: (B,).
         steps: (B, T, F) what the model's embedding made of the inputs; its ``grad`` is the clean loss's.
-        logits: (B, C) the clean ones.
-        criterion: the clean loss.
+        share: what each row counts.
+        criterion: the clean loss, in which each row counts as much.
         keys: the recipe's.
     """
     if keys.method == "virtual":
-        return _virtual_loss(model, lengths, steps.detach(), logits.detach(), keys)
+        return _virtual_loss(model, lengths, steps.detach(), share, keys)
     assert steps.grad is not None  # noqa: S101 - the caller's contract
     if keys.method == "word":
         return criterion(model(_changed_words(model, inputs, steps, round(keys.size)), lengths))
-    change = _scaled(steps.grad, steps.detach(), lengths, keys.size)
+    change = scaled(steps.grad, steps.detach(), lengths, keys.size)
     if keys.method == "pgd":
         change = _descended(model, steps.detach(), lengths, change, criterion, keys)
     return criterion(model.forward_steps(model.embedding(inputs) + change, lengths))
@@ -58,37 +59,32 @@ def _descended(
     for _ in range(keys.steps - 1):
         moved = (steps + change).requires_grad_()
         (gradient,) = torch.autograd.grad(criterion(model.forward_steps(moved, lengths)), moved)
-        change = change + _scaled(gradient, steps, lengths, keys.size / 2)
-        change = _scaled(change, steps, lengths, keys.size)
+        change = change + scaled(gradient, steps, lengths, keys.size / 2)
+        change = scaled(change, steps, lengths, keys.size)
     return change
 
 
-def _virtual_loss(
-    model: LSTMClassifier, lengths: Tensor, steps: Tensor, logits: Tensor, keys: AdversarialKeys
-) -> Tensor:
-    """Return how much the answer itself, not its label, can be made to move: KL(clean ‖ changed)."""
-    target = torch.softmax(logits.float(), 1)
+def _virtual_loss(model: LSTMClassifier, lengths: Tensor, steps: Tensor, share: float, keys: AdversarialKeys) -> Tensor:
+    """Return how much the answer itself, not its label, can be made to move: KL(clean ‖ changed).
+
+    All answers are given with the same values dropped. Otherwise the answer to the row as it is would differ already,
+    and the gradient beside it would point away from what dropout did, not to where the answer is easily moved.
+    """
+    seed = int(torch.randint(2**62, ()))
+
+    def answers(moved: Tensor) -> Tensor:
+        torch.manual_seed(seed)
+        return torch.log_softmax(model.forward_steps(moved, lengths).float(), 1)
+
+    clean = answers(steps).detach()
 
     def divergence(moved: Tensor) -> Tensor:
-        changed = torch.log_softmax(model.forward_steps(moved, lengths).float(), 1)
-        return functional.kl_div(changed, target, reduction="batchmean")
+        return functional.kl_div(answers(moved), clean, reduction="sum", log_target=True) * share
 
-    probe = _scaled(torch.randn_like(steps), steps, lengths, _PROBE)
+    probe = scaled(torch.randn_like(steps), steps, lengths, _PROBE)
     moved = (steps + probe).requires_grad_()
     (gradient,) = torch.autograd.grad(divergence(moved), moved)
-    return divergence(steps + _scaled(gradient, steps, lengths, keys.size))
-
-
-def _scaled(direction: Tensor, steps: Tensor, lengths: Tensor, size: float) -> Tensor:
-    """Return the direction, (B, T, F), cut to the valid steps and brought to a norm in each row.
-
-    The norm is ``size`` times the root mean square of the norms of the row's steps.
-    """
-    is_valid = (torch.arange(steps.shape[1], device=steps.device) < lengths[:, None])[:, :, None]
-    direction = torch.where(is_valid, direction, 0.0).float()
-    energy = torch.where(is_valid, steps, 0.0).float().square().sum((1, 2)) / lengths
-    norm = direction.square().sum((1, 2)).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
-    return direction * (size * energy.sqrt() / norm)[:, None, None]
+    return divergence(steps + scaled(gradient, steps, lengths, keys.size))
 
 
 def _changed_words(model: LSTMClassifier, inputs: Tensor, steps: Tensor, count: int) -> Tensor:

@@ -34,6 +34,7 @@ class Step:
         steps: how many the epoch has.
         loss: of its rows, as the recipe defines it.
         gradient_norm: before clipping.
+        is_clipped: whether clipping changed the gradient.
         learning_rate: of the layers nearest to the answer.
     """
 
@@ -42,6 +43,7 @@ class Step:
     steps: int
     loss: float
     gradient_norm: float
+    is_clipped: bool
     learning_rate: float
 
 
@@ -56,7 +58,7 @@ class Epoch:
         validation_accuracy: 0 to 1.
         learning_rate: of the last step.
         gradient_norm: mean norm before clipping.
-        clipped_share: share of the steps whose gradient was clipped.
+        clipped_share: share of the steps whose gradient was clipped, by norm or by value.
         tokens_per_second: valid steps (padding left out) trained on, validation left out.
         seconds: the epoch's time, validation included.
         weights: the weights that were validated, if they are the best so far; None otherwise.
@@ -141,7 +143,7 @@ def _train_epoch(state: State, training: Training) -> Iterator[Step]:
         state.optimizer.zero_grad()
         parts = [backward(model, batch, weights, training.recipe, is_bf16=is_bf16) for batch in batches]
         loss = _shared(torch.stack(parts).sum(), state, training.processes)
-        norm = state.optimizer.clip()
+        norm, is_clipped = state.optimizer.clip()
         if not math.isfinite(loss + norm):
             place = f"loss {loss}, gradient norm {norm} in epoch {state.epoch}, step {state.step + 1}"
             raise PipelineError(_diverged(place, keys))
@@ -149,8 +151,8 @@ def _train_epoch(state: State, training: Training) -> Iterator[Step]:
         if state.average is not None and (keys.ema_decay or state.epoch >= keys.swa_from):
             state.average.update_parameters(model)
         now = time.perf_counter()
-        step = Step(state.epoch, state.step + 1, len(planned), loss, norm, rate)
-        _count(state.tally, step, batches, sum(map(len, planned[state.step])), keys.clip_norm, now - start)
+        step = Step(state.epoch, state.step + 1, len(planned), loss, norm, is_clipped, rate)
+        _count(state.tally, step, batches, sum(map(len, planned[state.step])), now - start)
         start, state.step = now, state.step + 1
         yield step
 
@@ -160,8 +162,8 @@ def backward(model: LSTMClassifier, batch: Batch, weights: Tensor | None, recipe
     smoothing, adversary = recipe.train.label_smoothing, recipe.adversarial
 
     def criterion(logits: Tensor) -> Tensor:
-        total = F.cross_entropy(logits.float(), batch.labels, weights, reduction="sum", label_smoothing=smoothing)
-        return total * batch.share
+        losses = F.cross_entropy(logits.float(), batch.labels, reduction="none", label_smoothing=smoothing)
+        return (losses if weights is None else losses * weights[batch.labels]).sum() * batch.share
 
     steps = model.embedding(batch.inputs)
     if adversary.method not in {"none", "virtual"}:
@@ -171,8 +173,9 @@ def backward(model: LSTMClassifier, batch: Batch, weights: Tensor | None, recipe
     loss = criterion(logits)
     loss.backward()  # type: ignore[no-untyped-call]
     if adversary.method != "none":
-        with autocast(steps.device, is_bfloat16=is_bf16):
-            extra = adversarial_loss(model, batch.inputs, batch.lengths, steps, logits, criterion, adversary)
+        # How far a small probe moves an answer is less than bfloat16 tells apart.
+        with autocast(steps.device, is_bfloat16=is_bf16 and adversary.method != "virtual"):
+            extra = adversarial_loss(model, batch.inputs, batch.lengths, steps, batch.share, criterion, adversary)
         (extra * adversary.weight).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
@@ -185,12 +188,12 @@ def _shared(loss: Tensor, state: State, processes: Processes) -> float:
     return loss.item()
 
 
-def _count(tally: Tally, step: Step, batches: list[Batch], rows: int, clip_norm: float, seconds: float) -> None:
+def _count(tally: Tally, step: Step, batches: list[Batch], rows: int, seconds: float) -> None:
     tally.loss += step.loss * rows
     tally.rows += rows
     tally.tokens += sum(batch.tokens for batch in batches)
     tally.norm += step.gradient_norm
-    tally.clipped += step.gradient_norm > clip_norm
+    tally.clipped += step.is_clipped
     tally.seconds += seconds
     tally.learning_rate = step.learning_rate
 
@@ -236,12 +239,14 @@ def _is_best(history: list[dict[str, Any]], loss: float, accuracy: float, select
 def _validate(model: LSTMClassifier, training: Training) -> tuple[float, float]:
     """Return mean cross-entropy and accuracy; each process scores its share of the rows."""
     sequences, processes = training.validation.sequences, training.processes
-    own = np.arange(processes.rank, len(sequences), processes.size)
-    logits = torch.zeros(len(sequences), model.head.out_features)
-    if len(own):
-        logits[torch.from_numpy(own)] = logits_of(model, sequences.take(own))
-    if processes.size > 1:
-        together = logits.to(model.head.weight.device)
+    if processes.size == 1:
+        logits = logits_of(model, sequences)  # as they lie there, perhaps mapped from a file larger than the memory
+    else:
+        own = np.arange(processes.rank, len(sequences), processes.size)
+        together = torch.zeros(len(sequences), model.head.out_features)
+        if len(own):
+            together[torch.from_numpy(own)] = logits_of(model, sequences.take(own))
+        together = together.to(model.head.weight.device)
         processes.sum([together])
         logits = together.cpu()
     labels = torch.from_numpy(training.validation.labels)

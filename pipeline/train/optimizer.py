@@ -71,17 +71,24 @@ class ClassifierOptimizer:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         return [gradient.values() if gradient.is_sparse else gradient for gradient in gradients]
 
-    def clip(self) -> float:
-        """Cut gradients by value and by norm, as the recipe says; return the norm before, infinite or NaN if it is."""
-        gradients = self.gradients()
-        norm = float(torch.nn.utils.get_total_norm(gradients))
-        if self._keys.clip_value:
-            torch._foreach_clamp_min_(gradients, -self._keys.clip_value)
-            torch._foreach_clamp_max_(gradients, self._keys.clip_value)
-        cut = float(torch.nn.utils.get_total_norm(gradients)) if self._keys.clip_value else norm
+    def clip(self) -> tuple[float, bool]:
+        """Cut gradients by value, then by norm, as the recipe says.
+
+        Returns:
+            The norm before, infinite or NaN if it is, and whether anything was cut.
+        """
+        gradients, most = self.gradients(), self._keys.clip_value
+        norm = cut = float(torch.nn.utils.get_total_norm(gradients))
+        is_clipped = False
+        if most:
+            is_clipped = float(torch.nn.utils.get_total_norm(gradients, math.inf)) > most
+            torch._foreach_clamp_min_(gradients, -most)
+            torch._foreach_clamp_max_(gradients, most)
+            cut = float(torch.nn.utils.get_total_norm(gradients))
         if math.isfinite(cut) and cut > self._keys.clip_norm:
+            is_clipped = True
             torch._foreach_mul_(gradients, self._keys.clip_norm / cut)
-        return norm
+        return norm, is_clipped
 
     def step(self) -> None:
         """Move the parameters."""

@@ -1,5 +1,6 @@
 """From a recipe and a data set to all that training needs before its first step."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -22,6 +23,7 @@ from pipeline.sequences import Sequences
 from pipeline.tokenizer import FIRST_WORD_ID, Tokenizer, fit, read_vocabulary
 from pipeline.train.augment import Augmentation
 from pipeline.train.batches import Examples
+from pipeline.train.pretrain import pretrain
 from pipeline.vectors import out_of_vocabulary, read_vectors
 
 _WINDOW = 2**12  # unlabelled texts in memory while they are encoded
@@ -48,6 +50,20 @@ class Prepared:
     record: dict[str, Any]
 
 
+def prepare_and_pretrain(dataset: Dataset, keys: Recipe) -> Prepared:
+    """Return what the first step of `pipeline train` starts from, without a run.
+
+    Raises:
+        UsageError: the recipe does not fit the data; see also `prepare`.
+        PipelineError: pre-training diverged.
+    """
+    check_recipe(keys, dataset)
+    prepared = prepare(dataset, keys)
+    if prepared.unlabelled is not None:
+        deque(pretrain(prepared.model, prepared.unlabelled, keys), maxlen=0)
+    return prepared
+
+
 def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepared:
     """Fit the tokenizer, encode the splits, and make the model with its initial weights.
 
@@ -68,9 +84,8 @@ def prepare(dataset: Dataset, keys: Recipe, folder: Path | None = None) -> Prepa
     model = LSTMClassifier(keys.model, Shape(len(dataset.classes), size, dataset.feature_size))
     record: dict[str, Any] = {"vocabulary_size": size}
     if isinstance(model.embedding, FrameStandardisation):
-        model.embedding.fit(training.sequences.values)
-        deviation, mean = (1 / model.embedding.scale).numpy(), model.embedding.mean.numpy()
-        augmentation = Augmentation(keys.augment, deviation=deviation, mean=mean)
+        deviation = model.embedding.fit(training.sequences.values)
+        augmentation = Augmentation(keys.augment, deviation=deviation, mean=model.embedding.mean.numpy())
         return Prepared(model, training, validation, augmentation, None, record)
     if keys.model.vectors:
         record["vectors"] = _take_vectors(model.embedding, vocabulary, keys)
@@ -137,7 +152,7 @@ def _unlabelled(keys: Recipe, split: Split, training: Examples, tokenizer: Token
 
 
 def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe) -> dict[str, Any]:
-    """Give the tokens that a file knows its vectors, brought to the spread of the others'."""
+    """Give the tokens that a file knows its vectors, and bring the vectors of the others to their spread."""
     vectors = read_vectors(Path(keys.model.vectors), vocabulary, is_lowercase=keys.tokenizer.lowercase)
     if vectors.size != keys.model.embedding_size:
         raise UsageError(
@@ -148,6 +163,6 @@ def _take_vectors(embedding: TokenEmbedding, vocabulary: list[str], keys: Recipe
     found = torch.from_numpy(vectors.found)
     with torch.no_grad():
         rows = embedding.weight[FIRST_WORD_ID:]
+        rows[~found] *= matrix[found].std(correction=0) / rows.std(correction=0)
         rows[found] = matrix[found]
-        rows[~found] *= matrix[found].std() / rows.std()
     return out_of_vocabulary(vectors, vocabulary)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,6 @@ class Processes:
         for tensor, part in zip(tensors, torch.split(together, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        self.sum([torch.zeros(1, device="cuda" if self.size > 1 and distributed.get_backend() == "nccl" else "cpu")])
-
     def mean(self, tensor: Tensor) -> None:
         """Replace a tensor by its mean over all processes; whole numbers, which count alike everywhere, stay."""
         if tensor.is_floating_point():
@@ -70,12 +66,28 @@ class Processes:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the processes that `torchrun` started with this one: over gloo on the CPU, over NCCL on GPUs."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    """Join the processes that `torchrun` started with this one: over gloo on the CPU, over NCCL on GPUs.
+
+    Raises:
+        UsageError: the environment tells of several processes and not which this one is, or it has no GPU of its own.
+        PipelineError: another process is gone.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK")
     if size == 1:
         yield Processes()
         return
-    processes = Processes(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    if rank is None:
+        raise UsageError(
+            f"WORLD_SIZE={size} and no RANK in the environment: start it with torchrun, or unset WORLD_SIZE."
+        )
+    processes = Processes(int(rank), size, int(os.environ.get("LOCAL_RANK", "0")))
+    if device == "cuda":
+        if processes.local_rank >= torch.cuda.device_count():
+            raise UsageError(
+                f"torchrun: process {processes.local_rank + 1} of this machine has no GPU of its own: PyTorch sees "
+                f"{torch.cuda.device_count()}. Lower --nproc-per-node."
+            )
+        torch.cuda.set_device(processes.local_rank)
     with _others_expected():
         distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:

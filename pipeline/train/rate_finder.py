@@ -16,7 +16,7 @@ from pipeline.recipe import Recipe
 from pipeline.train.batches import Loader, plan
 from pipeline.train.loop import Training, backward
 from pipeline.train.precision import is_bfloat16
-from pipeline.train.prepare import check_recipe, prepare
+from pipeline.train.prepare import prepare_and_pretrain
 from pipeline.train.processes import Processes
 from pipeline.train.state import State
 
@@ -44,9 +44,7 @@ def find_rate(data: Path, recipe: Recipe, *, steps: int = 100) -> list[Tried]:
     Raises:
         DataError: the data set is damaged.
     """
-    dataset = Dataset(data)
-    check_recipe(recipe, dataset)
-    prepared, keys = prepare(dataset, recipe), recipe.train
+    prepared, keys = prepare_and_pretrain(Dataset(data), recipe), recipe.train
     state, cpu = State.fresh(prepared.model, keys), torch.device("cpu")
     training = Training(recipe, prepared.training, prepared.validation, prepared.augmentation)
     weights = training.class_weights(prepared.model.head.out_features)

@@ -21,10 +21,11 @@ from pipeline import recipe
 from pipeline.dataset import Dataset
 from pipeline.errors import PipelineError, UsageError
 from pipeline.train.loop import Epoch, Training, train_epochs
-from pipeline.train.prepare import check_recipe, prepare
+from pipeline.train.prepare import prepare_and_pretrain
 from pipeline.train.state import State
 
-Space = dict[str, dict[str, Any]]
+Distributions = dict[str, Any]  # Optuna's, by the keys of the recipe
+_BOUNDS = {"low", "high", "log"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Trial:
     Attributes:
         number: from 0; trials of earlier sessions count.
         settings: ``section.key=value``, as ``--set`` takes them.
-        accuracy: of the best epoch on the validation split; None if it was given up early, or failed.
+        accuracy: on the validation split, of the epoch that training would keep; None if it did not come to its end.
+        reason: why it did not.
     """
 
     number: int
     settings: tuple[str, ...]
     accuracy: float | None
+    reason: str = ""
 
 
 def search(
@@ -66,77 +69,114 @@ def search(
         tried: told of each.
 
     Raises:
-        UsageError: Optuna is not installed, or the space names wrong keys or bounds.
-        PipelineError: no trial came to its end.
+        UsageError: Optuna is not installed, the space names wrong keys or bounds, or the study is of another space.
+        PipelineError: the study's file cannot be used, or no trial came to its end.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise UsageError("pipeline search: needs Optuna. Install it with `pip install 'pipeline[search]'`.") from error
-    bounds = read_space(space)
-    dataset = Dataset(data)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    chosen = optuna.create_study(
-        storage=f"sqlite:///{study}",
-        study_name=study.stem,
-        direction="maximize",
-        load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=0),
-        pruner=optuna.pruners.MedianPruner(),
-    )
-
-    def objective(trial: Any) -> float:
-        keys = recipe.load(name, (*settings, *_drawn(trial, bounds)))
-        check_recipe(keys, dataset)
-        best = 0.0
-        for event in _epochs(dataset, keys):
-            best = max(best, event.validation_accuracy)
-            trial.report(best, event.epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned
-        return best
-
-    def report(_: Any, frozen: Any) -> None:
-        tried(Trial(frozen.number, _settings(frozen.params), frozen.value if frozen.state.name == "COMPLETE" else None))
-
-    chosen.optimize(objective, n_trials=trials, callbacks=[report], catch=(PipelineError,))
+    distributions = read_space(space)
+    dataset, chosen = Dataset(data), _opened(study)
+    for _ in range(trials):
+        try:
+            trial = chosen.ask(distributions)
+        except ValueError as error:
+            raise UsageError(
+                f"{space}: not the space that {study} was searched in ({error}). Choose another --study."
+            ) from error
+        tried(_tried(chosen, trial, name, settings, dataset))
     if not any(one.state.name == "COMPLETE" for one in chosen.trials):
         raise PipelineError(f"{study}: no trial came to its end. Narrow the bounds in {space}.")
     best = chosen.best_trial
     return Trial(best.number, _settings(best.params), best.value)
 
 
-def read_space(path: Path) -> Space:
+def read_space(path: Path) -> Distributions:
     """Read which keys to vary, and between which bounds.
 
     Raises:
-        UsageError: it is not such a file, or a bound is not a value of its key.
+        UsageError: it is not such a file, or a bound is not a value of its key; or Optuna is not installed.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: no space to search: {error}.") from error
-    for key, bounds in content.items():
-        ends = bounds.get("choices") or [bounds.get("low"), bounds.get("high")] if isinstance(bounds, dict) else None
-        if not ends or None in ends:
-            raise UsageError(f'{path}: ["{key}"]: wanted low and high, or choices, got {bounds!r}.')
-        for end in ends:
-            recipe.load(None, (f"{key}={_toml(end)}",))
     if not content:
         raise UsageError(f"{path}: names no key to vary.")
-    return content
+    return {key: _distribution(path, key, bounds) for key, bounds in content.items()}
 
 
-def _drawn(trial: Any, space: Space) -> tuple[str, ...]:
-    values = {}
-    for key, bounds in space.items():
+def _distribution(path: Path, key: str, bounds: Any) -> Any:
+    distributions = _optuna().distributions
+    wanted = f'{path}: ["{key}"]: wanted low and high, or choices, got {bounds!r}.'
+    if not isinstance(bounds, dict) or not (set(bounds) == {"choices"} or {"low", "high"} <= set(bounds) <= _BOUNDS):
+        raise UsageError(wanted)
+    ends = bounds.get("choices", [bounds.get("low"), bounds.get("high")])
+    if not isinstance(ends, list) or not ends:
+        raise UsageError(wanted)
+    kinds = [recipe.type_of(f"{key}={_toml(end)}") for end in ends]
+    numbers = {int: distributions.IntDistribution, float: distributions.FloatDistribution}
+    try:
         if "choices" in bounds:
-            values[key] = trial.suggest_categorical(key, bounds["choices"])
-        elif isinstance(bounds["low"], int) and isinstance(bounds["high"], int):
-            values[key] = trial.suggest_int(key, bounds["low"], bounds["high"], log=bounds.get("log", False))
-        else:
-            values[key] = trial.suggest_float(key, bounds["low"], bounds["high"], log=bounds.get("log", False))
-    return _settings(values)
+            return distributions.CategoricalDistribution(ends)
+        if kinds[0] not in numbers:
+            raise UsageError(wanted)
+        return numbers[kinds[0]](*ends, log=bounds.get("log", False))
+    except ValueError as error:
+        raise UsageError(f"{wanted} {str(error).rstrip('.')}.") from error
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UsageError("pipeline search: needs Optuna. Install it with `pip install 'pipeline[search]'`.") from error
+    return optuna
+
+
+def _opened(study: Path) -> Any:
+    """Return a study, which draws otherwise than in its earlier sessions."""
+    optuna = _optuna()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        opened = optuna.create_study(
+            storage=f"sqlite:///{study}",
+            study_name=study.stem,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(),
+        )
+    except Exception as error:
+        raise PipelineError(
+            f"{study}: no file that a study can be kept in: {str(error).splitlines()[0]}. Choose another --study."
+        ) from error
+    opened.sampler = optuna.samplers.TPESampler(seed=len(opened.trials))
+    return opened
+
+
+def _tried(study: Any, trial: Any, name: str | None, settings: tuple[str, ...], dataset: Dataset) -> Trial:
+    """Try one setting and tell the study how it went."""
+    given = _settings(trial.params)
+    accuracy, state, reason = None, "FAIL", ""
+    try:
+        accuracy = _accuracy(trial, recipe.load(name, (*settings, *given)), dataset)
+        state, reason = ("PRUNED", "given up") if accuracy is None else ("COMPLETE", "")
+    except PipelineError as error:
+        reason = str(error)
+    finally:
+        study.tell(trial, accuracy, state=_optuna().trial.TrialState[state])
+    return Trial(trial.number, given, accuracy, reason)
+
+
+def _accuracy(trial: Any, keys: recipe.Recipe, dataset: Dataset) -> float | None:
+    """Train, and return the accuracy of the epoch that is kept; None if the trial is given up on the way."""
+    prepared = prepare_and_pretrain(dataset, keys)
+    training = Training(keys, prepared.training, prepared.validation, prepared.augmentation)
+    accuracy = 0.0
+    for event in train_epochs(State.fresh(prepared.model, keys.train), training):
+        if isinstance(event, Epoch):
+            accuracy = accuracy if event.weights is None else event.validation_accuracy
+            trial.report(accuracy, event.epoch)
+            if trial.should_prune():
+                return None
+    return accuracy
 
 
 def _settings(values: dict[str, Any]) -> tuple[str, ...]:
@@ -145,11 +185,3 @@ def _settings(values: dict[str, Any]) -> tuple[str, ...]:
 
 def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _epochs(dataset: Dataset, keys: recipe.Recipe) -> Any:
-    prepared = prepare(dataset, keys)
-    training = Training(keys, prepared.training, prepared.validation, prepared.augmentation)
-    for event in train_epochs(State.fresh(prepared.model, keys.train), training):
-        if isinstance(event, Epoch):
-            yield event

@@ -108,9 +108,10 @@ def resume(run: RunDirectory, choices: Choices | None = None, data: Path | None 
     if info["hashes"] and not info["interrupted"]:
         raise UsageError(f"{run.path}: training is finished; there is nothing to resume.")
     dataset = dataset_of(run, data)
-    write_json(run / "run.json", {**info, "hashes": {}, "interrupted": False})
-    remove_leftovers(run.path)
     with joined(choices.device) as processes:
+        if processes.is_first:
+            write_json(run / "run.json", {**info, "hashes": {}, "interrupted": False})
+            remove_leftovers(run.path)
         _fill(run, dataset, recipe.load(str(run.require("recipe.toml"))), choices, processes)
     return run
 
@@ -165,7 +166,8 @@ def _pretrain(prepared: Prepared, keys: Recipe, run: RunDirectory, progress: Pro
     for event in pretrain(prepared.model, prepared.unlabelled, keys):
         if processes.is_first:
             progress(event)
-    processes.wait()  # all have looked for the file before the first one writes it
+    for value in prepared.model.state_dict().values():
+        processes.mean(value)  # alike but for rounding; and all have looked for the file before the first writes it
     if processes.is_first:
         save_weights(prepared.model.state_dict(), path)
 

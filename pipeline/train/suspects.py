@@ -19,7 +19,7 @@ from pipeline.model.scoring import logits_of
 from pipeline.recipe import Recipe
 from pipeline.train.batches import Examples
 from pipeline.train.loop import Training, train_epochs
-from pipeline.train.prepare import Prepared, check_recipe, prepare
+from pipeline.train.prepare import Prepared, prepare_and_pretrain
 from pipeline.train.state import State
 
 FoldDone = Callable[[int, float], None]
@@ -68,8 +68,7 @@ def find_suspects(
     if folds < 2:
         raise UsageError(f"--folds {folds}: wanted at least 2.")
     dataset = Dataset(data)
-    check_recipe(recipe, dataset)
-    prepared = prepare(dataset, recipe)
+    prepared = prepare_and_pretrain(dataset, recipe)
     labels = prepared.training.labels
     if len(labels) < folds:
         raise DataError(f"{data}: {len(labels)} training rows, and {folds} folds. Ask for fewer folds.")
