@@ -11,8 +11,8 @@ say pipeline evaluate "$run"
 figures=$(pipeline evaluate "$run")
 echo "$figures"
 
-say pipeline export "$run"
-pipeline export "$run"
+say pipeline export "$run" --variants auto
+pipeline export "$run" --variants auto
 
 say pipeline verify "$run"
 pipeline verify "$run"

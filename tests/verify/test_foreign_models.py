@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from pipeline.commands import main
 from pipeline.files import sha256_of
 from pipeline.verify import Check, ModelReport, verify_model
-from pipeline.verify.draw import draw
-from pipeline.verify.spec import ModelSpec, TensorSpec
+from pipeline.verify.foreign.draw import draw
+from pipeline.verify.foreign.spec import ModelSpec, TensorSpec
 from tests.verify.foreign_models import LINEAR, WEIGHTS, export, save, signature, tensor
 
 Write = Callable[[str], str]

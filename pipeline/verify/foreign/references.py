@@ -13,8 +13,8 @@ import torch
 
 from pipeline.errors import CheckFailed, PipelineError, UsageError
 from pipeline.runtime import first_line, open_session
-from pipeline.verify.draw import Inputs
-from pipeline.verify.spec import ModelSpec
+from pipeline.verify.foreign.draw import Inputs
+from pipeline.verify.foreign.spec import ModelSpec
 
 _COMPARABLE = {"O": "OUS", "b": "b", "f": "fiu", "i": "iu", "u": "iu"}
 

@@ -13,15 +13,15 @@ from pipeline import __version__
 from pipeline.errors import PipelineError, UsageError
 from pipeline.files import sha256_of, write_json
 from pipeline.runtime import open_session
-from pipeline.verify import draw
-from pipeline.verify.array_checks import company, parity, repeatability
-from pipeline.verify.callables import NamedModel, OnnxModel, open_reference
 from pipeline.verify.compare import Tolerance
-from pipeline.verify.draw import Case
-from pipeline.verify.fitting import declared_checks
+from pipeline.verify.foreign import draw
+from pipeline.verify.foreign.checks import company, parity, repeatability
+from pipeline.verify.foreign.draw import Case
+from pipeline.verify.foreign.fitting import declared_checks
+from pipeline.verify.foreign.references import NamedModel, OnnxModel, open_reference
+from pipeline.verify.foreign.spec import ModelSpec, read_graph, read_signature, with_batch
 from pipeline.verify.named import SESSIONS
 from pipeline.verify.parity_report import Check
-from pipeline.verify.spec import ModelSpec, read_graph, read_signature, with_batch
 
 TOLERANCE = Tolerance(1e-5)
 COMPANY_ROWS = 16

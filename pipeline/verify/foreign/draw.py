@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.verify.cases import drawn_text
-from pipeline.verify.spec import NUMPY_DTYPES, ModelSpec, TensorSpec, require
+from pipeline.verify.foreign.spec import NUMPY_DTYPES, ModelSpec, TensorSpec, require
 
 SIZES = (1, 2, 7, 64)
 SEED = 0

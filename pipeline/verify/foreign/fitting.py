@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from pipeline.verify.foreign.spec import NUMPY_DTYPES, Axis, ModelSpec, TensorSpec
 from pipeline.verify.parity_report import Check
-from pipeline.verify.spec import NUMPY_DTYPES, Axis, ModelSpec, TensorSpec
 
 
 def declared_checks(graph: ModelSpec, wanted: ModelSpec, source: str, *, is_signed: bool) -> Iterator[Check]:

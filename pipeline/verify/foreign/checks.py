@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import CheckFailed, PipelineError
-from pipeline.verify.callables import NamedModel
 from pipeline.verify.compare import Distance, Tolerance
-from pipeline.verify.draw import Case, Inputs, count_of, take
+from pipeline.verify.foreign.draw import Case, Inputs, count_of, take
+from pipeline.verify.foreign.references import NamedModel
+from pipeline.verify.foreign.spec import NUMPY_DTYPES, ModelSpec, TensorSpec
 from pipeline.verify.parity_report import Check
-from pipeline.verify.spec import NUMPY_DTYPES, ModelSpec, TensorSpec
 
 _NUMBERS_KEPT = 1000
 
