@@ -42,6 +42,7 @@ VARIANTS = {
         "model.pooling=max+attention",
         "model.convolution=5",
     ),
+    "pretrained": ("pretrain.texts=train", "train.gradual_unfreezing=true", "train.layer_decay=0.5"),
     "characters": ("tokenizer.level=character", "tokenizer.lowercase=false"),
 }
 FEATURE_VARIANTS = {
@@ -58,8 +59,11 @@ def test_every_variant_is_trained_exported_verified_and_served(
     text_data: Path, feature_data: Path, tmp_path: Path
 ) -> None:
     runs: dict[str, RunDirectory] = {}
+    known = [f"{word} {' '.join(['0.25'] * 16)}\n" for word in ("film", "book", "lovely", "awful")]
+    (tmp_path / "vectors.txt").write_text("".join(known))
     variants = [(name, text_data, (*QUICK_TEXT, *settings)) for name, settings in VARIANTS.items()]
     variants += [(name, feature_data, (*QUICK_FEATURES, *settings)) for name, settings in FEATURE_VARIANTS.items()]
+    variants.append(("vectors", text_data, (*QUICK_TEXT, f"model.vectors={tmp_path / 'vectors.txt'}")))
     for name, data, settings in variants:
         keys = recipe.load(None, (*settings, "train.epochs=1", f"publish.name={name}"))
         runs[name] = train(data, keys, tmp_path / "runs")
