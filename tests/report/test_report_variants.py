@@ -1,5 +1,6 @@
 """The variants' section: every figure of the record, and the reasons of those that fell."""
 
+import json
 from typing import Any
 
 import pytest
@@ -40,6 +41,18 @@ def test_the_table_says_the_numbers_of_the_record_and_why_a_variant_fell(run) ->
 def test_a_run_without_variants_names_the_command(run) -> None:
     (run / "variants.json").unlink()
     assert "Make it with pipeline export --variants auto " in text_of(run)
+
+
+def test_the_commands_that_make_the_run_again_export_its_variants_and_ask_no_engine_of_that_name(run) -> None:
+    parity = json.loads((run / "parity.json").read_text())
+    for engine in ("int8", "int8 files"):
+        check = {"engine": engine, "name": "labels", "passed": False, "detail": "6 flip", "measured": {}}
+        parity["checks"].append(check)
+    write_json(run / "parity.json", parity)
+    text = text_of(run)
+    assert 'pipeline export "$RUN" --variants auto' in text
+    assert "Variant int8, its file" in text
+    assert "--engine int8" not in text
 
 
 def test_variants_of_another_model_are_not_shown(run) -> None:

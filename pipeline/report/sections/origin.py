@@ -76,9 +76,7 @@ def _commands(records: Records) -> Iterator[str]:
     options += " --deterministic" if info["deterministic"] else ""
     yield f"RUN=$(pipeline train {recipe} --data {shlex.quote(str(records.data))}{options})"
     yield 'pipeline evaluate "$RUN"'
-    yield 'pipeline export "$RUN"' + "".join(
-        f" --variants {one['name']}" for one in (records.variants or {}).get("variants", ())
-    )
+    yield 'pipeline export "$RUN"' + (" --variants auto" if records.variants else "")
     engines = dict.fromkeys(check["engine"] for check in all_checks(records.parity)) if records.parity else {}
     yield f'pipeline verify "$RUN"{verify_options([*engines])}'
     yield 'pipeline report "$RUN"'
