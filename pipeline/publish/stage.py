@@ -11,13 +11,12 @@ import numpy as np
 from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
 from pipeline.files import read_json, read_record, sha256_of, write_bytes, write_json, write_text
-from pipeline.gate import PRECISIONS
+from pipeline.gate import PRECISIONS, feed
 from pipeline.publish import config
 from pipeline.publish.transaction import Repository
 from pipeline.recipe import PublishKeys
 from pipeline.run_directory import RunDirectory, require_model_name
 from pipeline.runtime import open_session
-from pipeline.sequences import Sequences
 from pipeline.signature import Signature
 from pipeline.signing import Signer, Verifier
 
@@ -215,9 +214,8 @@ def _require_served(model: Path, version: Path, variant: str | None) -> None:
 
 def _feed(golden: dict[str, Any]) -> dict[str, np.ndarray]:
     if "text" in golden:
-        return {"text": np.array([[golden["text"]]], dtype=object)}
-    features, lengths = Sequences.join([np.array(golden["features"], np.float32)]).padded(np.array([0]))
-    return {"features": features, "lengths": lengths[:, None]}
+        return feed("text", [golden["text"]])
+    return feed("features", [np.array(golden["features"], np.float32)])
 
 
 def _put(store: Repository, staged: Path, name: str, number: int) -> None:
