@@ -144,13 +144,13 @@ def _row(name: str, results: list[Result]) -> str:
     accuracies = [100 * one["test"] for one in ours]
     best = max(others.values(), default=float("nan"))
     mean = statistics.mean(accuracies) if ours else float("nan")
-    minutes = statistics.mean(one["seconds"] for one in ours) / 60 if ours else float("nan")
+    seconds = [one["seconds"] for one in ours if one["seconds"] is not None]  # None: it was paused
     cells = [
         name,
         *(f"{others[method]:.1f}" if method in others else "–" for method in ("logistic regression", "fastText")),
         f"**{mean:.2f}** ({min(accuracies):.1f}–{max(accuracies):.1f})" if ours else "–",
         str(len(ours)),
-        f"{minutes:.1f}" if ours else "–",
+        f"{statistics.mean(seconds) / 60:.1f}" if seconds else "–",
         f"{TARGETS[name]:g} ({mean - TARGETS[name]:+.2f})" if name in TARGETS and ours else "–",
         f"{mean - best:+.2f}" if ours and others else "–",
     ]
