@@ -305,7 +305,19 @@ def test_a_published_variant_is_the_versions_model_and_the_real_triton_serves_it
     expected = answers_of((variant_run / "model.int8.onnx").read_bytes(), "text")(texts)
     with running(tmp_path / "repository") as server, Client(server.grpc_url, "opinions") as client:
         given = [list(answer.probabilities.values()) for answer in client.classify(texts)]
+        endpoint = (f"grpc://{server.grpc_url}",)
+        as_int8, as_fp32 = (verify(variant_run, engines=endpoint, against=name, only=("held-out rows",))
+                            for name in ("int8", "pytorch"))  # fmt: skip
     assert np.abs(expected - np.array(given, np.float32)).max() <= 1e-3
+    assert [check.passed for check in as_int8.endpoint_checks] == [True]
+    assert as_int8.endpoint_checks[0].engine == f"{endpoint[0]} against int8"
+    assert [check.passed for check in as_fp32.endpoint_checks] == [False], "what is served is not full precision"
+
+
+@pytest.mark.parametrize(("engines", "against"), [(("int8",), "pytorch"), ((), "int8"), (("cpu",), "int8")])
+def test_a_variant_is_the_reference_of_endpoints_alone(engines, against: str, variant_run: RunDirectory) -> None:
+    with pytest.raises(UsageError, match="a variant is judged by its gate"):
+        verify(variant_run, engines=engines, against=against)
 
 
 def test_publish_refuses_a_variant_that_was_not_verified(

@@ -38,7 +38,12 @@ def _sizes(context: click.Context, option: click.Parameter, given: tuple[str, ..
     help="Check another engine as well: pytorch, pytorch-float64, cpu, cpu-none, cpu-basic, cpu-extended, cuda, "
     "cuda-tf32, evaluator, grpc://HOST:PORT or http://HOST:PORT; of these, cpu… and cuda… for --model.",
 )
-@click.option("--against", metavar="NAME", default="pytorch", help="The engine that those must agree with.")
+@click.option(
+    "--against",
+    metavar="NAME",
+    default="pytorch",
+    help="The engine that those must agree with; a variant, such as int8, for an endpoint that serves it.",
+)
 @click.option("--endpoint", metavar="HOST:PORT", help="Short for --engine grpc://HOST:PORT.")
 @click.option("--endpoint-model", metavar="NAME", help="The model's name at an endpoint; the run's own by default.")
 @click.option(
@@ -102,6 +107,7 @@ def command(
     pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001 --engine http://127.0.0.1:8000
     pipeline verify runs/sentiment-001 --engine cuda --engine cuda-tf32
     pipeline verify runs/sentiment-001 --engine cpu-none --against evaluator --target triton-26.07
+    pipeline verify runs/sentiment-001 --endpoint 127.0.0.1:8001 --against int8
     pipeline verify runs/sentiment-001 --only grid --only padded
     pipeline verify runs/sentiment-001 --sign-key private.pem
     pipeline verify --model model.onnx --reference train:model

@@ -7,7 +7,9 @@ from typing import Any
 from pipeline.client import Client
 from pipeline.client.over_http import HttpClient
 from pipeline.errors import UsageError
+from pipeline.gate import PRECISIONS
 from pipeline.reference import Reference
+from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CPU, CUDA, open_session
 from pipeline.verify.compare import Tolerance
 from pipeline.verify.engines import EndpointEngine, Engine, OnnxEngine, TorchEngine
@@ -31,6 +33,8 @@ TOLERANCES = {
     "cuda": Tolerance(1e-4),
     # Factors of 10 bits: emulated in NumPy they moved the probabilities of a small trained model by up to 8e-4.
     "cuda-tf32": Tolerance(5e-3),
+    # Of an endpoint from the variant that it serves: another processor's last bit can move a number by one step.
+    **{name: Tolerance(1e-3) for name in PRECISIONS},
 }
 
 
@@ -51,7 +55,7 @@ def require_names(names: tuple[str, ...]) -> None:
         UsageError: it is none.
     """
     for name in names:
-        if name not in IN_PROCESS and not is_live(name):
+        if name not in IN_PROCESS and name not in PRECISIONS and not is_live(name):
             raise UsageError(
                 f"{name}: no engine; there are {', '.join(IN_PROCESS)}, grpc://HOST:PORT and http://HOST:PORT."
             )
@@ -92,15 +96,22 @@ class Engines(ExitStack):
             return TorchEngine(self._reference.in_float64(), name)
         if name == EVALUATOR:
             return EvaluatorEngine(read_model(self._model), self._reference)
+        if name in PRECISIONS:
+            variant = RunDirectory(self._model.parent).require(PRECISIONS[name].file)
+            return _session(variant, name, provider=PRECISIONS[name].provider)
         return self.session(name, **SESSIONS[name])
 
     def session(self, name: str, **settings: Any) -> OnnxEngine:
         """Return a new session of the model file, which must be self-contained; raises as `named` does."""
-        read_model(self._model)
-        return OnnxEngine(open_session(self._model, **settings), name)
+        return _session(self._model, name, **settings)
 
     def _endpoint(self, name: str) -> EndpointEngine:
         scheme = next(scheme for scheme in SCHEMES if name.startswith(scheme))
         client = SCHEMES[scheme](name.removeprefix(scheme).rstrip("/"), self._served_name)
         self.callback(client.close)
         return EndpointEngine(client, name)
+
+
+def _session(model: Path, name: str, **settings: Any) -> OnnxEngine:
+    read_model(model)
+    return OnnxEngine(open_session(model, **settings), name)

@@ -13,6 +13,7 @@ import onnxruntime
 from pipeline import __version__
 from pipeline.errors import UsageError
 from pipeline.files import sha256_of
+from pipeline.gate import PRECISIONS
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
 from pipeline.signature import Signature
@@ -56,7 +57,8 @@ def verify(
         progress: called with every check as it is made.
 
     Raises:
-        UsageError: no such engine, one that is to agree with itself, no such release, or no such check in `only`.
+        UsageError: no such engine, one that is to agree with itself, a variant that is no endpoint's reference, no such
+            release, or no such check in `only`.
         RunError: the run is not whole.
         DataError: the data set is missing, damaged, or another one.
         ServerError: an endpoint does not answer, or not for this model; an earlier report is untouched.
@@ -111,6 +113,11 @@ def _pairs(engines: tuple[str, ...], against: str) -> list[Pair]:
     if against in engines:
         raise UsageError(f"--engine {against} --against {against}: an engine always agrees with itself.")
     asked = engines or ((CANDIDATE,) if against != REFERENCE else ())
+    if PRECISIONS.keys() & {*engines, against} and not (against in PRECISIONS and all(map(is_live, asked))):
+        raise UsageError(
+            "a variant is judged by its gate, without being asked for; an endpoint that serves it is compared with it: "
+            "--endpoint HOST:PORT --against int8."
+        )
     return [pair for pair in dict.fromkeys(Pair(name, against) for name in asked) if pair != Pair(CANDIDATE)]
 
 
