@@ -139,6 +139,6 @@ def _setting_checks(subject: Subject, name: str) -> Iterator[Check]:
     yield checks.parity("float64", engines.named("pytorch-float64"), usual, [sample], tolerance(name))
     optimised = {level: engines.session(name, **settings, optimisation=level) for level in OPTIMISATIONS}
     yield checks.settings("optimisation", torch, optimised, sample, tolerance(name))
-    counts = sorted({1, 2, os.cpu_count() or 1})
-    threaded = {f"{count} threads": engines.session(name, **settings, threads=count) for count in counts}
+    counts = {f"{count} thread{'s' * (count > 1)}": count for count in sorted({1, 2, os.cpu_count() or 1})}
+    threaded = {text: engines.session(name, **settings, threads=count) for text, count in counts.items()}
     yield checks.settings("threads", usual, threaded, sample, checks.INVARIANCE)
