@@ -8,7 +8,7 @@ import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote
 
@@ -68,11 +68,12 @@ class HttpClient(Endpoint):
         self, method: str, what: str, head: dict[str, str] | None = None, body: bytes = b""
     ) -> tuple[Any, bytes]:
         version = f"/versions/{quote(self.version)}" if self.version else ""
+        path = f"/v2/models/{quote(self.model)}{version}/{what}"
         try:
-            with contextlib.closing(HTTPConnection(self.url, timeout=self.timeout_seconds)) as connection:
-                connection.request(method, f"/v2/models/{quote(self.model)}{version}/{what}", body, head or {})
-                response = connection.getresponse()
-                content = response.read()
+            try:
+                response, content = self._sent(method, path, head or {}, body)
+            except ConnectionResetError:  # of a server that is there; to ask a model twice changes nothing
+                response, content = self._sent(method, path, head or {}, body)
         except (OSError, HTTPException) as error:
             raise ServerError(
                 f"{self.url}: no Triton server answers on this HTTP port ({str(error) or type(error).__name__}). "
@@ -82,6 +83,12 @@ class HttpClient(Endpoint):
             reason = " ".join(content.decode(errors="replace").split())
             raise RequestError(f"{self.url}: {self.model} refused the request: {response.status} {reason}")
         return response.headers, content
+
+    def _sent(self, method: str, path: str, head: dict[str, str], body: bytes) -> tuple[HTTPResponse, bytes]:
+        with contextlib.closing(HTTPConnection(self.url, timeout=self.timeout_seconds)) as connection:
+            connection.request(method, path, body, head)
+            response = connection.getresponse()
+            return response, response.read()
 
 
 def _to_http(message: Any) -> tuple[dict[str, str], bytes]:

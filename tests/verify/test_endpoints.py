@@ -67,6 +67,6 @@ def test_an_endpoint_that_serves_another_model_is_caught(
     with running(tmp_path / "model_repository") as server:
         http = f"http://{server.http_url}"
         result = CliRunner().invoke(main, ["verify", str(run.path), "--endpoint", server.grpc_url, "--engine", http])
-    assert result.exit_code == 3
+    assert result.exit_code == 3, result.output
     assert f"grpc://{server.grpc_url} held-out rows" in result.stderr
     assert f"{http} held-out rows" in result.stderr
