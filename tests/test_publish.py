@@ -13,8 +13,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 from pipeline.errors import CheckFailed, RepositoryError, RunError, UsageError
 from pipeline.files import sha256_of
 from pipeline.publish import publish
-from pipeline.publish.config import loads
-from pipeline.publish.transaction import Repository
+from pipeline.repository.config import loads
+from pipeline.repository.transaction import Repository
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import open_session
 

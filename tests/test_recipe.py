@@ -7,7 +7,7 @@ import pytest
 from pipeline import recipe
 from pipeline.errors import UsageError
 from pipeline.model import LSTMClassifier, Shape
-from pipeline.publish.config import model_config
+from pipeline.repository.config import model_config
 from pipeline.signature import make_signature
 from pipeline.train.optimizer import ClassifierOptimizer
 

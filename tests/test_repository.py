@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RepositoryError
-from pipeline.publish.transaction import Repository
 from pipeline.repository import scan, versions_of
+from pipeline.repository.transaction import Repository
 
 
 @pytest.fixture

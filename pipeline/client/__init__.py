@@ -15,8 +15,9 @@ does so lazily, for rows without end. Rows of similar size travel together, so t
 Threads may share one `Client`, each with its own `stream`. An `AsyncClient` belongs to one event loop.
 """
 
+from pipeline.client.access import Access
 from pipeline.client.contract import Contract
 from pipeline.client.exchange import Prediction, Row
 from pipeline.client.transport import AsyncClient, Client
 
-__all__ = ["AsyncClient", "Client", "Contract", "Prediction", "Row"]
+__all__ = ["Access", "AsyncClient", "Client", "Contract", "Prediction", "Row"]

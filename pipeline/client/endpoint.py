@@ -7,16 +7,11 @@ from typing import Any, NoReturn
 import grpc
 from tritonclient.grpc import service_pb2
 
+from pipeline.client.access import Access
 from pipeline.client.contract import Contract
-from pipeline.client.exchange import MESSAGE_BYTES, Exchange
+from pipeline.client.exchange import Exchange
 from pipeline.errors import RequestError, ServerError, UsageError
 
-CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.enable_http_proxy", 0),  # a proxy meant for the web would otherwise swallow even loopback calls
-    ("grpc.use_local_subchannel_pool", 1),  # a new client does not inherit an earlier one's back-off
-]
 INDEX_REQUEST = service_pb2.RepositoryIndexRequest()
 INDEX_TIMEOUT_SECONDS = 1.0  # it only explains a failure that has been waited for already
 
@@ -32,6 +27,7 @@ class Endpoint:
         timeout_seconds: the deadline of each request.
         batch_size: the most rows in one request; None for the model's own limit, which always holds.
         in_flight: the most requests that are on their way at once.
+        access: how the server is reached.
 
     Raises:
         UsageError: an option is out of range, or the address is a web address.
@@ -44,6 +40,7 @@ class Endpoint:
     timeout_seconds: float = 10.0
     batch_size: int | None = None
     in_flight: int = 8
+    access: Access = field(default_factory=Access)
     _contract: Contract | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2
 
+from pipeline.client.access import MESSAGE_BYTES
 from pipeline.client.contract import Contract
 from pipeline.errors import DataError, RequestError
 
 Row = str | bytes | NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 
-MESSAGE_BYTES = 64 << 20  # the most that one gRPC message may carry, either way
 BATCH_BYTES = 8 << 20  # the most that rows are gathered into; a larger row travels alone
 ROW_BYTES = MESSAGE_BYTES - (1 << 16)  # names, shapes and lengths need a little room beside it
 

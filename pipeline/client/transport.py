@@ -11,7 +11,7 @@ import grpc.aio
 from tritonclient.grpc import service_pb2_grpc
 
 from pipeline.client.contract import Contract
-from pipeline.client.endpoint import CHANNEL_OPTIONS, INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Closed, Endpoint
+from pipeline.client.endpoint import INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Closed, Endpoint
 from pipeline.client.exchange import Exchange, Prediction, Request, Row
 
 
@@ -21,7 +21,7 @@ class Client(Endpoint):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._channel = grpc.insecure_channel(self.url, options=CHANNEL_OPTIONS)
+        self._channel = self.access.channel(self.url)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def contract(self) -> Contract:
@@ -32,7 +32,9 @@ class Client(Endpoint):
             RequestError: it does not serve this model or version, or the model is not one of ours.
         """
         if self._contract is None:
-            call = self._stub.ModelConfig.future(self._config_request(), timeout=self.timeout_seconds)
+            call = self._stub.ModelConfig.future(
+                self._config_request(), timeout=self.timeout_seconds, metadata=self.access.metadata
+            )
             self._contract = Contract.from_config(self._result(call).config)
         return self._contract
 
@@ -52,7 +54,14 @@ class Client(Endpoint):
         waiting: deque[tuple[Request, Any]] = deque()
         try:
             for request in exchange.requests(rows):
-                waiting.append((request, self._stub.ModelInfer.future(request.message, timeout=self.timeout_seconds)))
+                waiting.append(
+                    (
+                        request,
+                        self._stub.ModelInfer.future(
+                            request.message, timeout=self.timeout_seconds, metadata=self.access.metadata
+                        ),
+                    )
+                )
                 if len(waiting) >= self.in_flight:
                     yield from self._oldest(exchange, waiting)
             while waiting:
@@ -86,7 +95,9 @@ class Client(Endpoint):
         if self._is_overdue(error):
             return None
         try:
-            return self._stub.RepositoryIndex(INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS)
+            return self._stub.RepositoryIndex(
+                INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS, metadata=self.access.metadata
+            )
         except grpc.RpcError:
             return None
 
@@ -97,7 +108,7 @@ class AsyncClient(Endpoint):
 
     @cached_property
     def _channel(self) -> Any:
-        return grpc.aio.insecure_channel(self.url, options=CHANNEL_OPTIONS)  # binds to the running event loop
+        return self.access.channel(self.url, grpc.aio)  # binds to the running event loop
 
     @cached_property
     def _stub(self) -> Any:
@@ -106,7 +117,9 @@ class AsyncClient(Endpoint):
     async def contract(self) -> Contract:
         """As `Client.contract`."""
         if self._contract is None:
-            call = self._stub.ModelConfig(self._config_request(), timeout=self.timeout_seconds)
+            call = self._stub.ModelConfig(
+                self._config_request(), timeout=self.timeout_seconds, metadata=self.access.metadata
+            )
             self._contract = Contract.from_config((await self._result(call)).config)
         return self._contract
 
@@ -120,7 +133,14 @@ class AsyncClient(Endpoint):
         waiting: deque[tuple[Request, Any]] = deque()
         try:
             async for request in _requests(exchange, rows):
-                waiting.append((request, self._stub.ModelInfer(request.message, timeout=self.timeout_seconds)))
+                waiting.append(
+                    (
+                        request,
+                        self._stub.ModelInfer(
+                            request.message, timeout=self.timeout_seconds, metadata=self.access.metadata
+                        ),
+                    )
+                )
                 if len(waiting) >= self.in_flight:
                     for prediction in await self._oldest(exchange, waiting):
                         yield prediction
@@ -156,7 +176,9 @@ class AsyncClient(Endpoint):
         if self._is_overdue(error):
             return None
         try:
-            return await self._stub.RepositoryIndex(INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS)
+            return await self._stub.RepositoryIndex(
+                INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS, metadata=self.access.metadata
+            )
         except grpc.RpcError:
             return None
 

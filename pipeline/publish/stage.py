@@ -12,9 +12,9 @@ from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
 from pipeline.files import read_json, read_record, sha256_of, write_bytes, write_json, write_text
 from pipeline.gate import PRECISIONS, feed
-from pipeline.publish import config
-from pipeline.publish.transaction import Repository
 from pipeline.recipe import PublishKeys
+from pipeline.repository import config
+from pipeline.repository.transaction import Repository
 from pipeline.run_directory import RunDirectory, require_model_name
 from pipeline.runtime import open_session
 from pipeline.signature import Signature

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 
+from pipeline.client.control import Busy, Control
 from pipeline.errors import RepositoryError, RequestError, ServerError
 from pipeline.repository import ModelOnDisk, scan
 from pipeline.serve.layout import Options
 from pipeline.serve.network import host_to_reach, is_listening
-from pipeline.serve.probe import Busy, Probe
 from pipeline.serve.process import Process, ServerLost
 
 TICK_SECONDS = 0.25
@@ -100,10 +100,10 @@ class Monitor:
         """
         if not self._wait_for_port():
             return
-        with Probe(f"{self.host}:{self.options.grpc_port}") as probe:
+        with Control(f"{self.host}:{self.options.grpc_port}") as control:
             try:
-                yield from self._begin(probe)
-                yield from self._watch(probe)
+                yield from self._begin(control)
+                yield from self._watch(control)
             except RequestError as error:  # to a question that every living server answers
                 self.process.check()
                 raise ServerLost(f"Triton answers no more: {error}") from error
@@ -122,39 +122,39 @@ class Monitor:
                 return False
         return True
 
-    def _begin(self, probe: Probe) -> Iterator[Event]:
-        failures, versions = probe.failures(), probe.versions()
+    def _begin(self, control: Control) -> Iterator[Event]:
+        failures, versions = control.failures(), control.versions()
         for model in self.on_disk.keys() - failures.keys() - versions.keys():  # not even its configuration was read
             failures[model] = self.process.error_about(model) or "Triton gives no reason; see --log-verbose"
         for model in versions:
             try:
-                self._expect_answer(probe, model)
+                self._expect_answer(control, model)
             except RequestError as error:
                 self.process.check()
                 failures[model] = str(error)
         for model, reason in failures.items():
             if self.is_first:
                 raise ServerError(f"{self.options.repository / model}: cannot be served: {reason}")
-            yield LoadFailed(model, reason, probe.versions().get(model, ()))
+            yield LoadFailed(model, reason, control.versions().get(model, ()))
         yield Ready(
             http=f"{self.host}:{self.options.http_port}",
             grpc=f"{self.host}:{self.options.grpc_port}",
             metrics=f"{self.host}:{self.options.metrics_port}",
-            models=probe.versions(),
+            models=control.versions(),
             pid=self.process.pid,
         )
 
-    def _watch(self, probe: Probe) -> Iterator[Event]:
+    def _watch(self, control: Control) -> Iterator[Event]:
         next_scan = next_canary = time.monotonic()
         while not self.stop.wait(TICK_SECONDS):
             self.process.check()
             if time.monotonic() >= next_scan:
                 self._check_stubs()
-                yield from self._follow_disk(probe)
+                yield from self._follow_disk(control)
                 next_scan = time.monotonic() + SCAN_SECONDS
             if time.monotonic() >= next_canary:
                 for model, health in self.health.items():
-                    health.check(probe, model)
+                    health.check(control, model)
                 next_canary = time.monotonic() + CANARY_SECONDS
 
     def _check_stubs(self) -> None:
@@ -168,7 +168,7 @@ class Monitor:
             raise ServerLost("a model's backend process died")
         self.dead_stubs = dead
 
-    def _follow_disk(self, probe: Probe) -> Iterator[Event]:
+    def _follow_disk(self, control: Control) -> Iterator[Event]:
         """Load what changed on disk since the last look."""
         try:
             now = scan(self.options.repository, self.options.models)
@@ -177,30 +177,30 @@ class Monitor:
         before, self.on_disk = self.on_disk, now
         for model in sorted(now.keys() | before.keys()):
             if now.get(model) != before.get(model):
-                yield self._follow(probe, model, now.get(model))
+                yield self._follow(control, model, now.get(model))
 
-    def _follow(self, probe: Probe, model: str, on_disk: ModelOnDisk | None) -> Event:
+    def _follow(self, control: Control, model: str, on_disk: ModelOnDisk | None) -> Event:
         self.health.pop(model, None)
         try:
             if on_disk is None:
-                probe.unload(model, self.options.timeout_seconds)
+                control.unload(model, self.options.timeout_seconds)
             else:
-                self._load(probe, model)
+                self._load(control, model)
         except RequestError as error:
             self.process.check()
-            return LoadFailed(model, str(error), probe.versions().get(model, ()))
-        return Loaded(model, probe.versions().get(model, ()))
+            return LoadFailed(model, str(error), control.versions().get(model, ()))
+        return Loaded(model, control.versions().get(model, ()))
 
-    def _load(self, probe: Probe, model: str) -> None:
+    def _load(self, control: Control, model: str) -> None:
         try:
-            probe.load(model, self.options.timeout_seconds)
+            control.load(model, self.options.timeout_seconds)
         finally:  # the old version goes on answering, and being watched, when the new one cannot be loaded
-            if model in probe.versions():
-                self._expect_answer(probe, model)
+            if model in control.versions():
+                self._expect_answer(control, model)
 
-    def _expect_answer(self, probe: Probe, model: str) -> None:
-        probe.ask(model, self.options.timeout_seconds)
-        self.health[model] = Health(probe.answered(model))
+    def _expect_answer(self, control: Control, model: str) -> None:
+        control.ask(model, self.options.timeout_seconds)
+        self.health[model] = Health(control.answered(model))
 
 
 @dataclass
@@ -215,17 +215,17 @@ class Health:
     refusals: int = 0
     silent_since: float | None = None
 
-    def check(self, probe: Probe, model: str) -> None:
+    def check(self, control: Control, model: str) -> None:
         """Ask the model something small.
 
         Raises:
             ServerLost: it refused twice in a row, or it and everyone else has had no answer for long.
         """
         try:
-            probe.ask(model, CANARY_TIMEOUT_SECONDS)
+            control.ask(model, CANARY_TIMEOUT_SECONDS)
             self.refusals, self.silent_since = 0, None
         except Busy as error:
-            self._wait_on(probe.answered(model), f"{model} answers no more: {error}")
+            self._wait_on(control.answered(model), f"{model} answers no more: {error}")
         except RequestError as error:
             self.refusals += 1
             if self.refusals >= MAX_REFUSALS:

@@ -5,7 +5,7 @@ import pipeline.client
 
 
 def test_the_public_surface_is_what_the_documentation_names():
-    assert pipeline.client.__all__ == ["AsyncClient", "Client", "Contract", "Prediction", "Row"]
+    assert pipeline.client.__all__ == ["Access", "AsyncClient", "Client", "Contract", "Prediction", "Row"]
     assert all(hasattr(pipeline.client, name) for name in pipeline.client.__all__)
 
 

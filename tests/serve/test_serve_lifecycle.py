@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import tritonclient.grpc as triton
 
+from pipeline.client.control import Control
 from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, monitor, running
-from pipeline.serve.probe import Probe
 from pipeline.serve.process import ServerLost
 from tests.serve.asking import (
     SHARED_MEMORY,
@@ -156,12 +156,12 @@ def test_a_killed_stub_is_noticed_beside_a_living_one_and_all_answer_again_withi
 
 
 def test_a_model_that_refuses_twice_in_a_row_is_lost(words):
-    with running(words) as server, Probe(server.grpc_url) as probe:
+    with running(words) as server, Control(server.grpc_url) as control:
         health = monitor.Health(answered=0)
-        health.check(probe, "words")
-        health.check(probe, "nowhere")
+        health.check(control, "words")
+        health.check(control, "nowhere")
         with pytest.raises(ServerLost, match="nowhere answers no more: Request for unknown model"):
-            health.check(probe, "nowhere")
+            health.check(control, "nowhere")
 
 
 def test_a_killed_server_answers_again_within_ten_seconds_on_the_same_ports(words):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError, RepositoryError, RunError
 from pipeline.files import sync
-from pipeline.repository import versions_of
+from pipeline.repository.scan import versions_of
 
 LOCK_FILE = ".publish.lock"
 _STAGING = ".staging-"

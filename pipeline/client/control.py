@@ -1,4 +1,4 @@
-"""Questions to a running Triton: which models it has, and whether each really answers."""
+"""Questions and orders to a running Triton: which models it has, whether each really answers, what to load."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
+from pipeline.client.access import Access
 from pipeline.errors import RequestError
 
 CANARY_ID = "pipeline-canary"
@@ -26,21 +27,23 @@ NUMPY_TYPES = {
     "FP64": np.float64,
 }
 BUSY_CODES = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-CHANNEL_OPTIONS = [
-    ("grpc.enable_http_proxy", 0),  # loopback is never behind a proxy
-    ("grpc.use_local_subchannel_pool", 1),  # a connection to the server before must not delay this one
-]
 
 
 class Busy(RequestError):
     """No answer in time, or the queue is full: the server may be dead, or have too much to do."""
 
 
-class Probe:
-    """A gRPC connection to one started server."""
+class Control:
+    """A gRPC connection to one started server.
 
-    def __init__(self, url: str) -> None:
-        self._channel = grpc.insecure_channel(url, options=CHANNEL_OPTIONS)
+    Args:
+        url: host and gRPC port of the server.
+        access: how to reach it.
+    """
+
+    def __init__(self, url: str, access: Access | None = None) -> None:
+        self._access = access or Access()
+        self._channel = self._access.channel(url)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -99,7 +102,7 @@ class Probe:
 
     def _call(self, method: str, request: Any, timeout_seconds: float) -> Any:
         try:
-            return getattr(self._stub, method)(request, timeout=timeout_seconds)
+            return getattr(self._stub, method)(request, timeout=timeout_seconds, metadata=self._access.metadata)
         except grpc.RpcError as error:
             kind = Busy if error.code() in BUSY_CODES else RequestError
             raise kind(_one_line(error.details() or error.code().name)) from error

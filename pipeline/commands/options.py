@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def access_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of how a server is reached; it takes them as one `access`.
+
+    The token is read from the environment, where no list of processes shows it.
+    """
+
+    @click.option("--ca", type=click.Path(path_type=Path), help="Authority (PEM) that signed the server's certificate.")
+    @click.option("--certificate", type=click.Path(path_type=Path), help="This client's certificate (PEM).")
+    @click.option("--key", type=click.Path(path_type=Path), help="The private key (PEM) of --certificate.")
+    @functools.wraps(function)
+    def with_access(*, ca: Path | None, certificate: Path | None, key: Path | None, **others: Any) -> None:
+        from pipeline.client import Access
+
+        function(access=Access(ca, certificate, key, os.environ.get("PIPELINE_TOKEN", "")), **others)
+
+    return with_access

@@ -1,0 +1,12 @@
+"""The model repository on disk: what lies in it, how it changes, and what Triton reads of it.
+
+::
+
+    scan.py         models and their versions, as they lie there
+    transaction.py  a change is wholly there or not at all
+    config.py       ``config.pbtxt``, through Triton's protobufs
+"""
+
+from pipeline.repository.scan import ModelOnDisk, scan, versions_of
+
+__all__ = ["ModelOnDisk", "scan", "versions_of"]
