@@ -118,7 +118,7 @@ def test_a_copy_that_answers_otherwise_is_refused(verified_run: RunDirectory, co
     report = json.loads((run / "parity.json").read_text())
     report["goldens"][0]["probabilities"] = [0.5, 0.5]
     (run / "parity.json").write_text(json.dumps(report))
-    with pytest.raises(CheckFailed, match="the staged copy answers"):
+    with pytest.raises(CheckFailed, match="the staged copy does not answer as it was verified"):
         publish(run, tmp_path / "repository")
     assert not (tmp_path / "repository" / "opinions").exists()
 

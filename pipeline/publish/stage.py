@@ -4,9 +4,6 @@ import dataclasses
 import datetime
 import shutil
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
@@ -14,6 +11,7 @@ from pipeline.files import read_json, read_record, sha256_of, write_bytes, write
 from pipeline.gate import PRECISIONS, feed
 from pipeline.recipe import PublishKeys
 from pipeline.repository import config
+from pipeline.repository.goldens import FULL_PRECISION, Goldens
 from pipeline.repository.transaction import Repository
 from pipeline.run_directory import RunDirectory, require_model_name
 from pipeline.runtime import open_session
@@ -22,10 +20,6 @@ from pipeline.signing import Signer, Verifier
 
 MANIFEST = "manifest.json"
 _FILES = (config.MODEL_FILE, "signature.json", "parity.json")
-_GOLDEN_TOLERANCE = 1e-5
-# A variant rounds what it reads to 256 steps, or to 11 bits: the last bit of another processor's float32 can carry a
-# number to the next step, which moves a probability by a part of what the whole rounding does (a few thousandths).
-_VARIANT_GOLDEN_TOLERANCE = 1e-3
 _PARITY: dict[str, type | tuple[type, ...]] = {"passed": bool, "hashes": dict, "goldens": list}
 
 
@@ -174,7 +168,7 @@ def _write_manifest(run: RunDirectory, staged: Path, name: str, variant: str | N
         "format": 1,
         "name": name,
         "version": int(staged.name),
-        "variant": variant or "fp32",
+        "variant": variant or FULL_PRECISION,
         "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": str(run.path.resolve()),
         "files": {file: sha256_of(staged / file) for file in _FILES},
@@ -200,22 +194,11 @@ def _require_served(model: Path, version: Path, variant: str | None) -> None:
     """Load the staged copy and ask it the golden rows of its parity report."""
     served = config.loads((model / "config.pbtxt").read_text())
     session = open_session(version / served.default_model_filename)
-    report = read_json(version / "parity.json")
-    goldens = report["variants"][variant] if variant else report["goldens"]
-    tolerance = _VARIANT_GOLDEN_TOLERANCE if variant else _GOLDEN_TOLERANCE
-    for golden in goldens:
-        probabilities, label = session.run(["probabilities", "label"], _feed(golden))
-        difference = np.abs(probabilities[0] - np.array(golden["probabilities"], np.float32)).max()
-        if not difference <= tolerance or label[0, 0] != golden["label"]:
-            raise CheckFailed(
-                f"{version}: the staged copy answers {label[0, 0]!r} where {golden['label']!r} was verified."
-            )
-
-
-def _feed(golden: dict[str, Any]) -> dict[str, np.ndarray]:
-    if "text" in golden:
-        return feed("text", [golden["text"]])
-    return feed("features", [np.array(golden["features"], np.float32)])
+    interface = Signature.load(version / "signature.json").interface
+    goldens = Goldens.load(version, variant or FULL_PRECISION)
+    answers = [session.run(["label", "probabilities"], feed(interface, [golden.row])) for golden in goldens.rows]
+    if faults := goldens.faults((label[0, 0], probabilities[0]) for label, probabilities in answers):
+        raise CheckFailed(f"{version}: the staged copy does not answer as it was verified: {faults[0]}.")
 
 
 def _put(store: Repository, staged: Path, name: str, number: int) -> None:

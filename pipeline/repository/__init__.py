@@ -4,6 +4,7 @@
 
     scan.py         models and their versions, as they lie there
     transaction.py  a change is wholly there or not at all
+    goldens.py      the verified answers that a version carries
     config.py       ``config.pbtxt``, through Triton's protobufs
 """
 
