@@ -17,6 +17,7 @@
         variants.json         `pipeline export --variants`: their figures, and why others fell
         parity.json           `pipeline verify`
         model.sig             `pipeline verify --sign-key`
+        drift.json            `pipeline drift`: how the requests of production differ from the training data
         report.html           `pipeline report`
 """
 
@@ -43,6 +44,7 @@ MADE_BY = {
     "model.bf16.onnx": "export --variants bf16",
     "variants.json": "export --variants auto",
     "parity.json": "verify",
+    "drift.json": "drift",
     "report.html": "report",
 }
 

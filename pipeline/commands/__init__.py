@@ -24,6 +24,7 @@ COMMANDS = (
     "publish",
     "serve",
     "predict",
+    "drift",
     "report",
     "run",
     "rate",
