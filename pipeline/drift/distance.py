@@ -8,6 +8,7 @@ N. Smirnov 1948 (the largest distance of two distribution functions, and its asy
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,8 +44,10 @@ class Scale:
         share = np.cumsum(counts) / counts.sum()
         ends = np.searchsorted(share, np.arange(1, BINS) / BINS - 1e-12)
         frequent = np.flatnonzero(counts >= counts.sum() / BINS)
-        starts = np.unique(np.concatenate([ends + 1, frequent, frequent + 1]))
-        return cls(points, counts, np.searchsorted(starts, np.arange(len(counts)), side="right"))
+        starts = np.concatenate([ends + 1, frequent, frequent + 1])
+        if np.issubdtype(points.dtype, np.integer):  # between two whole numbers is no bin
+            starts += np.isin(starts, 2 + 2 * np.flatnonzero(np.diff(points) == 1))
+        return cls(points, counts, np.searchsorted(np.unique(starts), np.arange(len(counts)), side="right"))
 
     @classmethod
     def of_classes(cls, numbers: np.ndarray, classes: int) -> "Scale":
@@ -67,14 +70,24 @@ class Scale:
         """Return counts in places (2K + 1,) as counts in bins (B,)."""
         return np.bincount(self.bin_of, weights=counts).astype(np.int64)
 
-    def bounds(self) -> list[tuple[float, float]]:
-        """Return the least and the largest reference value of each bin; NaN where the reference has none."""
-        bounds = []
-        for number in range(self.bin_of[-1] + 1):
-            places = np.flatnonzero(self.bin_of == number)
-            points = self.points[places[places % 2 == 1] // 2]
-            bounds.append((float(points[0]), float(points[-1])) if len(points) else (float("nan"), float("nan")))
-        return bounds
+    def names(self) -> list[str]:
+        """Name the bins by the reference's values in them; those at the ends also hold whatever lies beyond."""
+        points, bins = [f"{point:.4g}" for point in self.points], int(self.bin_of[-1]) + 1
+        lows = np.searchsorted(self.bin_of[1::2], np.arange(bins + 1)).tolist()  # the first point of each bin
+        return [
+            _name(points, low, high, is_first=number == 0, is_last=number == bins - 1)
+            for number, (low, high) in enumerate(pairwise(lows))
+        ]
+
+
+def _name(points: list[str], low: int, high: int, *, is_first: bool, is_last: bool) -> str:
+    """Name the bin of ``points[low:high]``; without one it is a gap beside a frequent value."""
+    if low == high:
+        above, below = f"> {points[low - 1]}" if low else "", f"< {points[low]}" if low < len(points) else ""
+        return ", ".join(filter(None, (above, below)))
+    if is_first or is_last:
+        return "all" if is_first and is_last else f"≤ {points[high - 1]}" if is_first else f"≥ {points[low]}"
+    return points[low] if low == high - 1 else f"{points[low]} – {points[high - 1]}"
 
 
 def stability_index(expected: np.ndarray, found: np.ndarray) -> np.ndarray:

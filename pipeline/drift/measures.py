@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -62,23 +62,19 @@ class Expectation:
     unknown_deviation: float
 
     @classmethod
-    def of(cls, dataset: Dataset, model: Model, tokenizer: Tokenizer | None) -> "Expectation":
-        """Measure the training split's lengths, and ask the model the rows of the held-out splits."""
-        train = dataset.split("train")
-        splits = [_drawn(split) for name in HELD_OUT if len(split := dataset.split(name))]
-        answered = Block.of(
-            [one for split in splits for one in model.requests(rows_of(split, model.interface))], tokenizer
-        )
-        columns = {
-            SIZE: _sizes(train.inputs),
-            **({TOKENS: encode(train, tokenizer).lengths} if tokenizer else {}),
-            CONFIDENCE: answered.columns[CONFIDENCE],
-            LABEL: answered.columns[LABEL],
-        }
-        scales = {name: Scale.of(values) for name, values in columns.items() if name != LABEL}
-        scales[LABEL] = Scale.of_classes(columns[LABEL], len(dataset.classes))
+    def of(
+        cls, interface: Interface, classes: tuple[str, ...], lengths: dict[str, np.ndarray], answered: Block
+    ) -> Self:
+        """Take the training split's lengths, and the held-out rows as they were answered.
+
+        Shapes:
+            lengths: (N,) int64 each, of `size` and, for texts, of `tokens`.
+        """
+        columns = {**lengths, CONFIDENCE: answered.columns[CONFIDENCE]}
+        scales = {name: Scale.of(values) for name, values in columns.items()}
+        scales[LABEL] = Scale.of_classes(answered.columns[LABEL], len(classes))
         means = {name: float(values.mean(dtype=np.float64)) for name, values in columns.items()}
-        return cls(model.interface, dataset.classes, scales, means, *_share(answered.unknown, answered.columns[TOKENS]))
+        return cls(interface, classes, scales, means, *_share(answered.unknown, answered.columns[TOKENS]))
 
 
 @dataclass(frozen=True)
@@ -136,6 +132,21 @@ class Unmeasured:
     reason: str
 
 
+def expect(dataset: Dataset, model: Model, tokenizer: Tokenizer | None) -> Expectation:
+    """Measure the training split's lengths, and ask the model the rows of the held-out splits.
+
+    Raises:
+        DataError: a split is missing or damaged.
+    """
+    train = dataset.split("train")
+    lengths = {SIZE: _sizes(train.inputs)}
+    if tokenizer:
+        lengths[TOKENS] = encode(train, tokenizer).lengths
+    splits = [_drawn(split) for name in HELD_OUT if len(split := dataset.split(name))]
+    answered = [request for split in splits for request in model.requests(rows_of(split, model.interface))]
+    return Expectation.of(model.interface, dataset.classes, lengths, Block.of(answered, tokenizer))
+
+
 def judge(expected: Expectation, tally: Tally, limits: Limits) -> Iterator[Measure | Unmeasured]:
     """Compare what was counted with what was expected."""
     is_text = expected.interface == "text"
@@ -163,7 +174,7 @@ def _distribution(
 ) -> Measure:
     scale, counts = expected.scales[column], tally.counts[column]
     known, found = scale.binned(scale.counts), scale.binned(counts)
-    names = expected.classes if column == LABEL else tuple(map(_range, scale.bounds()))
+    names = expected.classes if column == LABEL else scale.names()
     return Measure(
         name,
         unit,
@@ -217,11 +228,3 @@ def _sizes(inputs: pa.ChunkedArray) -> np.ndarray:
     """Return the bytes of texts, or the frames of sequences, (N,)."""
     is_text = pa.types.is_string(inputs.type) or pa.types.is_large_string(inputs.type)
     return np.asarray((pc.binary_length if is_text else pc.list_value_length)(inputs).to_numpy())
-
-
-def _range(bounds: tuple[float, float]) -> str:
-    """Name a bin by the reference's values in it."""
-    low, high = bounds
-    if np.isnan(low):
-        return "none of the reference"
-    return f"{low:.4g}" if low == high else f"{low:.4g} – {high:.4g}"

@@ -1,6 +1,6 @@
 """A run and the requests of production to ``drift.json``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.drift.answering import Model, read_rows
-from pipeline.drift.measures import LEAST_ROWS, Expectation, Limits, Measure, Unmeasured, judge
+from pipeline.drift.measures import LEAST_ROWS, Expectation, Limits, Measure, Unmeasured, expect, judge
 from pipeline.drift.requests import Asked, Reading, Request, in_order, is_log, read_log
 from pipeline.drift.tally import Block, Tally
 from pipeline.drift.windows import MOST_WINDOWS, Window
@@ -47,8 +47,8 @@ def drift(
         data: the data set, where it is no longer in the place it was trained from.
 
     Returns:
-        The record. ``is_drift`` tells whether any measure is beyond its limit over all requests; the windows show when
-        it began, and decide nothing.
+        The record. ``drifted`` names the measures that are beyond their limits over all requests or in the last
+        window; the earlier windows show when it began.
 
     Raises:
         RunError: the run is not whole.
@@ -59,14 +59,15 @@ def drift(
     limits, info = limits or Limits(), run.info
     asker, reading = Model(run), Reading()
     tokenizer = Tokenizer(run.require("tokenizer.onnx")) if asker.interface == "text" else None
-    expected = Expectation.of(dataset_of(run, data), asker, tokenizer)
+    expected = expect(dataset_of(run, data), asker, tokenizer)
     asked = Asked(model or info["name"], version, expected.classes, is_text=tokenizer is not None)
     requests = _requests(in_order(sources), asked, asker, column, reading)
     whole, parts = _count(requests, expected, tokenizer, windows)
     reading.require_whole()
     _require_enough(whole, asked, reading)
-    measures = list(judge(expected, whole, limits))
-    taken = [measure for measure in measures if isinstance(measure, Measure)]
+    verdict = _verdict(judge(expected, whole, limits))
+    named = [(windows.name(number), parts[number]) for number in sorted(parts)] if windows else []
+    judged = [{"from": name, **_in_window(tally, expected, limits)} for name, tally in named]
     record = {
         "format": 1,
         "model_sha256": sha256_of(run / "model.onnx"),
@@ -78,15 +79,10 @@ def drift(
         "requests": whole.rows,
         "damaged": {"lines": reading.damaged, "first": reading.first_damaged},
         "others": dict(reading.others),
-        "is_drift": any(measure.is_drift for measure in taken),
-        "measures": [measure.record() for measure in taken],
-        "unmeasured": {measure.name: measure.reason for measure in measures if isinstance(measure, Unmeasured)},
+        "drifted": _drifted(verdict["measures"], judged),
+        **verdict,
         "window": window,
-        "windows": [
-            {"from": windows.name(number), **_judged(parts[number], expected, limits)} for number in sorted(parts)
-        ]
-        if windows
-        else [],
+        "windows": judged,
     }
     write_json(run / RECORD, record)
     return record
@@ -135,16 +131,33 @@ def _require_enough(whole: Tally, asked: Asked, reading: Reading) -> None:
         )
 
 
-def _judged(tally: Tally, expected: Expectation, limits: Limits) -> dict[str, Any]:
-    """Return a window's requests and measures: value, the largest that is no drift, and whether it is beyond."""
-    measures = judge(expected, tally, limits) if tally.rows >= LEAST_ROWS else ()
+def _verdict(measures: Iterable[Measure | Unmeasured]) -> dict[str, Any]:
+    taken, unmeasured = [], {}
+    for measure in measures:
+        if isinstance(measure, Measure):
+            taken.append(measure)
+        else:
+            unmeasured[measure.name] = measure.reason
+    return {
+        "measures": [measure.record() for measure in taken],
+        "unmeasured": unmeasured,
+    }
+
+
+def _drifted(measures: Sequence[dict[str, Any]], windows: Sequence[dict[str, Any]]) -> list[str]:
+    """Name the measures that are drift over all requests, or in the last window that is judged: that is now."""
+    now: dict[str, Any] = next((window["measures"] for window in reversed(windows) if window["measures"]), {})
+    names = [measure["name"] for measure in measures if measure["is_drift"]]
+    return list(dict.fromkeys([*names, *(name for name, measure in now.items() if measure["is_drift"])]))
+
+
+def _in_window(tally: Tally, expected: Expectation, limits: Limits) -> dict[str, Any]:
+    """Return a window's requests and, if they are enough, its measures in short."""
+    keys = ("value", "allowed", "is_drift")
+    judged = _verdict(judge(expected, tally, limits))["measures"] if tally.rows >= LEAST_ROWS else []
     return {
         "requests": tally.rows,
-        "measures": {
-            measure.name: {"value": measure.value, "allowed": measure.allowed, "is_drift": measure.is_drift}
-            for measure in measures
-            if isinstance(measure, Measure)
-        },
+        "measures": {measure["name"]: {key: measure[key] for key in keys} for measure in judged},
     }
 
 

@@ -51,8 +51,10 @@ class _Frame:
         return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low), 1)
 
 
-def curves(title: str, unit: str, epochs: Sequence[int], series: Sequence[Series], best: int | None) -> Markup:
-    """Draw lines over epochs, with the best epoch marked.
+def curves(
+    title: str, unit: str, epochs: Sequence[int], series: Sequence[Series], best: int | None, x_label: str = "epoch"
+) -> Markup:
+    """Draw lines over epochs, or over anything else that is numbered, with the best one marked.
 
     Args:
         title: what the drawing shows, for those who do not see it.
@@ -60,12 +62,13 @@ def curves(title: str, unit: str, epochs: Sequence[int], series: Sequence[Series
         epochs: the x of each value.
         series: one or two lines.
         best: the epoch whose weights were kept.
+        x_label: what is numbered.
     """
     scale = 100 if unit.startswith("%") else 1
     lines = [[value * scale if _is_drawable(value) else None for value in one.values] for one in series]
     found = [value for line in lines for value in line if value is not None]
     frame = _Frame(_epoch_ticks(epochs), ticks(min(found), max(found)) if found else [0, 1])
-    parts = [_axes(frame, "epoch", unit), _legend(series)]
+    parts = [_axes(frame, x_label, unit), _legend(series)]
     if best is not None:
         parts.append(_best(frame, best))
     for one, line in zip(series, lines, strict=True):

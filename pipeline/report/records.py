@@ -29,6 +29,7 @@ class Records:
         signature: ``signature.json``; None if it is not there.
         parity: ``parity.json``; None if it is not there.
         variants: ``variants.json``; None if it is not there.
+        drift: ``drift.json``; None if it is not there.
         data: where the data set was, or is said to be now.
         profile: its ``dataset.json``; None if it is gone.
         digests: SHA-256 of every file of the run as it is now.
@@ -43,6 +44,7 @@ class Records:
     signature: Signature | None
     parity: Record | None
     variants: Record | None
+    drift: Record | None
     data: Path
     profile: Record | None
     digests: dict[str, str]
@@ -82,6 +84,7 @@ def read(run: RunDirectory, data: Path | None = None) -> Records:
         signature=Signature.load(run / "signature.json") if (run / "signature.json").exists() else None,
         parity=_optional(run / "parity.json"),
         variants=_optional(run / "variants.json"),
+        drift=_optional(run / "drift.json"),
         data=data or Path(info["dataset"]),
         profile=_profile(data or Path(info["dataset"]), is_required=data is not None),
         digests={name: sha256_of(run / name) for name in MADE_BY if (run / name).is_file() and name != "report.html"},

@@ -14,6 +14,7 @@ from pipeline.report.sections import (
     contract,
     data,
     distances,
+    drift,
     evaluation,
     flips,
     head,
@@ -39,6 +40,7 @@ SECTIONS = (
     distances.section,
     flips.section,
     variants.section,
+    drift.section,
     origin.files_and_versions,
     origin.reproduction,
 )
