@@ -6,7 +6,7 @@ B. Yurdakul and J. Naranjo 2020, Statistical properties of the population stabil
 N. Smirnov 1948 (the largest distance of two distribution functions, and its asymptotic distribution).
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ BINS = 10
 NOISE_LEVEL = 0.99  # each of five measures is wrong in at most 1 % of the cases, so all together in at most 5 %
 _PSEUDO_COUNT = 0.5  # added to every bin, so that an empty one is rare and not impossible (Jeffreys)
 _DRAWS = 2000
+_DEVIATIONS = 2.326  # a normal variable exceeds them in 1 % of the cases, as `NOISE_LEVEL` has it
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,51 @@ def _name(points: list[str], low: int, high: int, *, is_first: bool, is_last: bo
     if is_first or is_last:
         return "all" if is_first and is_last else f"≤ {points[high - 1]}" if is_first else f"≥ {points[low]}"
     return points[low] if low == high - 1 else f"{points[low]} – {points[high - 1]}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A part of a whole in rows that were drawn by chance, such as unknown words among all words of texts.
+
+    Rows are what is drawn, and not words: those of one text come together.
+
+    Attributes:
+        rows: how many.
+        part, whole: the sums over the rows.
+        part_part, part_whole, whole_whole: the sums of their products.
+    """
+
+    rows: int = 0
+    part: int = 0
+    whole: int = 0
+    part_part: int = 0
+    part_whole: int = 0
+    whole_whole: int = 0
+
+    @classmethod
+    def of(cls, parts: np.ndarray, wholes: np.ndarray) -> "Ratio":
+        """Sum up rows, (N,) int64 each."""
+        sums = (parts.sum(), wholes.sum(), parts @ parts, parts @ wholes, wholes @ wholes)
+        return cls(len(parts), *map(int, sums))
+
+    def __add__(self, other: "Ratio") -> "Ratio":
+        return Ratio(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def share(self) -> float:
+        """The part in the whole."""
+        return self.part / self.whole
+
+    @property
+    def deviation(self) -> float:
+        """The deviation of one row's influence on the share: of (part − share × whole) / mean whole."""
+        square = self.part_part - 2 * self.share * self.part_whole + self.share**2 * self.whole_whole
+        return float(np.sqrt(max(square, 0) * self.rows)) / self.whole
+
+
+def share_noise(expected: Ratio, found: Ratio) -> float:
+    """Return what the increase of the share exceeds in 1 % of the cases without any drift."""
+    return _DEVIATIONS * (expected + found).deviation * float(np.sqrt(1 / expected.rows + 1 / found.rows))
 
 
 def stability_index(expected: np.ndarray, found: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.dataset import HELD_OUT, Dataset, Split
 from pipeline.drift.answering import Model
-from pipeline.drift.distance import Scale, kolmogorov_smirnov, stability_index, stability_noise
+from pipeline.drift.distance import Ratio, Scale, kolmogorov_smirnov, share_noise, stability_index, stability_noise
 from pipeline.drift.tally import CONFIDENCE, LABEL, SIZE, TOKENS, Block, Tally
 from pipeline.encoding import encode
 from pipeline.gate import rows_of
@@ -21,7 +21,6 @@ LEAST_ROWS = 100
 """Of fewer, chance alone gives a stability index over ten bins that is beyond the default limit."""
 
 _HELD_OUT_ROWS = 10_000  # of each held-out split, at most: they are asked each time
-_NOISE_DEVIATIONS = 2.326  # a normal variable exceeds them in 1 % of the cases, as `NOISE_LEVEL` has it
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,14 @@ class Expectation:
         scales: the distributions: of `size` and `tokens` in the training split, of `confidence` and `label` in the
             model's answers to the held-out splits.
         means: of the same.
-        unknown_share: of the held-out splits' tokens; NaN for features.
-        unknown_deviation: of one row's part in that share: of (unknown − share × tokens) / mean tokens. Rows are what
-            is drawn by chance, as the words of one text come together.
+        unknown: tokens that are not in the vocabulary among all of the held-out splits.
     """
 
     interface: Interface
     classes: tuple[str, ...]
     scales: dict[str, Scale]
     means: dict[str, float]
-    unknown_share: float
-    unknown_deviation: float
+    unknown: Ratio
 
     @classmethod
     def of(
@@ -74,7 +70,7 @@ class Expectation:
         scales = {name: Scale.of(values) for name, values in columns.items()}
         scales[LABEL] = Scale.of_classes(answered.columns[LABEL], len(classes))
         means = {name: float(values.mean(dtype=np.float64)) for name, values in columns.items()}
-        return cls(interface, classes, scales, means, *_share(answered.unknown, answered.columns[TOKENS]))
+        return cls(interface, classes, scales, means, Ratio.of(answered.unknown, answered.columns[TOKENS]))
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ def judge(expected: Expectation, tally: Tally, limits: Limits) -> Iterator[Measu
     """Compare what was counted with what was expected."""
     is_text = expected.interface == "text"
     too_few = f"{tally.valid:,} valid rows; wanted {LEAST_ROWS}" if tally.valid < LEAST_ROWS else ""
-    is_whole = is_text and tally.text_rows == tally.valid
+    is_whole = is_text and tally.unknown.rows == tally.valid
     unit = "tokens" if is_whole else "bytes" if is_text else "frames"
     distributions = (
         ("length", TOKENS if is_whole else SIZE, f"mean {unit}", "training split"),
@@ -176,47 +172,38 @@ def _distribution(
     known, found = scale.binned(scale.counts), scale.binned(counts)
     names = expected.classes if column == LABEL else scale.names()
     return Measure(
-        name,
-        unit,
-        reference,
-        scale.rows,
-        tally.valid,
-        None if column == LABEL else expected.means[column],
-        None if column == LABEL else tally.sums[column] / tally.valid,
-        float(stability_index(known, found)),
-        stability_noise(known, tally.valid),
-        limits.psi,
-        None if column == LABEL else kolmogorov_smirnov(scale.counts, counts),
-        tuple(zip(names, (known / known.sum()).tolist(), (found / found.sum()).tolist(), strict=True)),
+        name=name,
+        unit=unit,
+        reference=reference,
+        reference_rows=scale.rows,
+        rows=tally.valid,
+        expected=None if column == LABEL else expected.means[column],
+        found=None if column == LABEL else tally.sums[column] / tally.valid,
+        value=float(stability_index(known, found)),
+        noise=stability_noise(known, tally.valid),
+        limit=limits.psi,
+        ks=None if column == LABEL else kolmogorov_smirnov(scale.counts, counts),
+        bins=tuple(zip(names, (known / known.sum()).tolist(), (found / found.sum()).tolist(), strict=True)),
     )
 
 
 def _unknown(expected: Expectation, tally: Tally, limits: Limits) -> Measure | Unmeasured:
-    if tally.text_rows < LEAST_ROWS:
-        kept = f"the log holds {tally.text_rows:,} texts of {tally.valid:,}"
+    known, found = expected.unknown, tally.unknown
+    if found.rows < LEAST_ROWS:
+        kept = f"the log holds {found.rows:,} texts of {tally.valid:,}"
         return Unmeasured("unknown", f"{kept}; wanted {LEAST_ROWS}: unknown words cannot be seen in hashes")
-    rows = expected.scales[CONFIDENCE].rows
-    found = tally.unknown / tally.sums[TOKENS]
     return Measure(
-        "unknown",
-        "share of tokens",
-        "held-out texts",
-        rows,
-        tally.text_rows,
-        expected.unknown_share,
-        found,
-        found - expected.unknown_share,
-        _NOISE_DEVIATIONS * expected.unknown_deviation * float(np.sqrt(1 / rows + 1 / tally.text_rows)),
-        limits.unknown,
+        name="unknown",
+        unit="share of tokens",
+        reference="held-out texts",
+        reference_rows=known.rows,
+        rows=found.rows,
+        expected=known.share,
+        found=found.share,
+        value=found.share - known.share,
+        noise=share_noise(known, found),
+        limit=limits.unknown,
     )
-
-
-def _share(parts: np.ndarray, wholes: np.ndarray) -> tuple[float, float]:
-    """Return Σ parts / Σ wholes, and the deviation of one row's part in it (the ratio estimator's)."""
-    if not wholes.sum():
-        return float("nan"), float("nan")
-    share = parts.sum() / wholes.sum()
-    return float(share), float((parts - share * wholes).std() / wholes.mean())
 
 
 def _drawn(split: Split) -> Split:

@@ -1,5 +1,6 @@
 """Request logs, as `pipeline.client`'s `RequestLog` writes them, to requests: a stream of lines."""
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -14,6 +15,7 @@ from pipeline.readers.source import has_reader, open_source
 MOST_DAMAGED = 0.05
 _MOST_NAMED = 3
 _SURELY_DAMAGED = 1000  # lines after which a log of damaged ones is not read to its end
+_HEAD_BYTES = 2**20  # by which a log is known
 _CHOOSE = "Give the run that it was published from, or say with --model and --model-version whose requests are wanted."
 
 
@@ -123,7 +125,7 @@ def is_log(source: str) -> bool:
     """Tell a request log, whatever its suffix, from a file of rows that `pipeline.readers` reads."""
     if not has_reader(source):
         return True
-    return source.lower().endswith((".jsonl", ".ndjson")) and b'"probabilities"' in _first_line(source)
+    return source.lower().endswith((".jsonl", ".ndjson")) and b'"probabilities"' in _head(source)
 
 
 def in_order(sources: Sequence[str]) -> list[str]:
@@ -211,14 +213,14 @@ def _time(record: dict[str, Any]) -> float:
         raise _DamagedError("no proper 'time'") from error
 
 
-def _first_line(source: str) -> bytes:
-    with open_source(source) as file:
-        return file.readline()
-
-
 def _beginning(source: str) -> str:
-    """Return the time in a log's first line; the empty text where it is damaged."""
-    try:
-        return str(_record(_first_line(source)).get("time", ""))
-    except _DamagedError:
-        return ""
+    """Return the time in a log's first line that has one; the empty text if none has."""
+    for line in _head(source).splitlines():
+        with contextlib.suppress(_DamagedError):
+            return str(_value(_record(line), "time", str))
+    return ""
+
+
+def _head(source: str) -> bytes:
+    with open_source(source) as file:
+        return file.read(_HEAD_BYTES)

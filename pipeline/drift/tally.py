@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.drift.distance import Scale
+from pipeline.drift.distance import Ratio, Scale
 from pipeline.drift.requests import Request
 from pipeline.tokenizer import UNKNOWN_ID, Tokenizer
 
@@ -65,17 +65,17 @@ class Tally:
         scales: of each column, the reference's.
         rows: requests.
         invalid: those of invalid rows, of which nothing else is counted.
-        text_rows: valid ones whose texts are there.
         counts: of each column, how many values lie in each place of its scale.
         sums: of each column.
-        unknown: tokens that are not in the vocabulary, of ``sums["tokens"]``.
+        unknown: tokens that are not in the vocabulary among all, of the texts that are there.
         first: the earliest time, in seconds since 1970; infinite if none is known.
         last: the latest; minus infinite if none is known.
     """
 
     def __init__(self, scales: dict[str, Scale]) -> None:
         self.scales = scales
-        self.rows = self.invalid = self.text_rows = self.unknown = 0
+        self.rows = self.invalid = 0
+        self.unknown = Ratio()
         self.counts = {name: np.zeros(len(scale.counts), np.int64) for name, scale in scales.items()}
         self.sums = dict.fromkeys(scales, 0.0)
         self.first, self.last = np.inf, -np.inf
@@ -90,8 +90,7 @@ class Tally:
         is_valid, has_text = is_chosen & block.is_valid, is_chosen & block.has_text
         self.rows += int(is_chosen.sum())
         self.invalid += int((is_chosen & ~block.is_valid).sum())
-        self.text_rows += int(has_text.sum())
-        self.unknown += int(block.unknown[has_text].sum())
+        self.unknown += Ratio.of(block.unknown[has_text], block.columns[TOKENS][has_text])
         for name, scale in self.scales.items():
             values = block.columns[name][has_text if name == TOKENS else is_valid]
             self.counts[name] += scale.count(values)

@@ -26,6 +26,7 @@ SECTIONS = [
     "distances",
     "flips",
     "variants",
+    "drift",
     "files",
     "reproduce",
 ]
