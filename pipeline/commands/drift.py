@@ -52,7 +52,8 @@ def command(
     Length is held against the training split; unknown words, confidence and labels against the validation and test
     split, as the model knows its training rows by heart. A measure is drift where it is beyond its limit and beyond
     what chance makes of as many rows in 1 % of the cases, over all requests or in the last window; earlier windows show
-    when it began. Fewer than 100 requests are too few: exit code 1, and a window of fewer is not judged.
+    when it began. KS and p are shown and not judged: of many requests, any difference is significant. Fewer than 100
+    requests are too few: exit code 1, and a window of fewer is not judged.
     """
     from pipeline.drift import Limits, drift
     from pipeline.run_directory import RunDirectory

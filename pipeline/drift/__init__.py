@@ -10,15 +10,18 @@
     windows.py      periods of time, or numbers of requests
     stage.py        a run and its requests to ``drift.json``
 
-Each measure has the reference that its numbers can be held against:
+Each measure has the reference that it can be held against:
 
 ========== ============================ ===============================================================================
-length     training split               what the model learned from; lengths cannot be learned by heart
+length     training split               what was learned from, and a length is nothing that could be learned by heart
 unknown    validation and test split    the vocabulary was made of the training texts, and knows them too well
 confidence answers to both              of training rows the model is surer than of any others
-label      answers to both              its answers, and not the true labels, which no request has
+label      answers to both              what the model says, faults included, as requests have no true labels
 invalid    none at all                  a data set holds no invalid row
 ========== ============================ ===============================================================================
+
+What chance does is computed for requests that are independent of each other. A caller who sends one text a thousand
+times is no chance: that is a change of the requests, and is called so.
 """
 
 from pipeline.drift.measures import Limits

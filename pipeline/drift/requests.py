@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError, UsageError
@@ -16,6 +17,7 @@ MOST_DAMAGED = 0.05
 _MOST_NAMED = 3
 _SURELY_DAMAGED = 1000  # lines after which a log of damaged ones is not read to its end
 _HEAD_BYTES = 2**20  # by which a log is known
+_MOST_BYTES = 2**40  # of a row
 _CHOOSE = "Give the run that it was published from, or say with --model and --model-version whose requests are wanted."
 
 
@@ -187,6 +189,8 @@ def _request(record: dict[str, Any], asked: Asked) -> Request:
     if size_key not in record and other_key in record:
         raise UsageError(f"{asked.name} was asked for {other_key}; the run's model takes {size_key}. {_CHOOSE}")
     time, size = _time(record), _value(record, size_key, int)
+    if not 0 <= size < _MOST_BYTES:
+        raise _DamagedError(f"no proper {size_key!r}")
     if not _value(record, "valid", bool):
         return Request(time, None, None, size)
     label, confidence = _value(record, "label", str), _value(record, "probability", (int, float))
@@ -196,8 +200,18 @@ def _request(record: dict[str, Any], asked: Asked) -> Request:
         raise UsageError(f"{asked.name} answers with other classes than the run's, such as {strange!r}. {_CHOOSE}")
     if label not in classes or not 0 <= confidence <= 1:
         raise _DamagedError("no proper 'label' or 'probability'")
-    text = _value(record, "text", str) if "text" in record else None
-    return Request(time, asked.classes.index(label), float(confidence), size, text)
+    return Request(time, asked.classes.index(label), float(confidence), size, _kept_text(record))
+
+
+def _kept_text(record: dict[str, Any]) -> str | None:
+    if "text" not in record:
+        return None
+    text: str = _value(record, "text", str)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can hold
+        raise _DamagedError("no proper 'text'") from error
+    return text
 
 
 def _value(record: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
@@ -208,7 +222,8 @@ def _value(record: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> A
 
 def _time(record: dict[str, Any]) -> float:
     try:
-        return datetime.fromisoformat(_value(record, "time", str)).timestamp()
+        time = datetime.fromisoformat(_value(record, "time", str))
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise _DamagedError("no proper 'time'") from error
 
@@ -222,5 +237,8 @@ def _beginning(source: str) -> str:
 
 
 def _head(source: str) -> bytes:
+    """Return the beginning of a file; nothing of a pipe, which can be read once only, or of what is not there."""
+    if "://" not in source and not Path(source).is_file():
+        return b""
     with open_source(source) as file:
         return file.read(_HEAD_BYTES)

@@ -105,10 +105,11 @@ def _count(
         block = Block.of(some, tokenizer)
         if windows:
             numbers = windows.number(block.times, whole.rows)
-            for number in np.unique(numbers).tolist():
-                parts.setdefault(number, Tally(expected.scales)).add(block, numbers == number)
-            if len(parts) > MOST_WINDOWS:
+            there = np.unique(numbers).tolist()
+            if len(parts.keys() | there) > MOST_WINDOWS:
                 raise UsageError(f"--window: more than {MOST_WINDOWS} windows. Give it a larger size.")
+            for number in there:
+                parts.setdefault(number, Tally(expected.scales)).add(block, numbers == number)
         whole.add(block, np.ones(len(some), bool))
     return whole, parts
 
@@ -138,10 +139,7 @@ def _verdict(measures: Iterable[Measure | Unmeasured]) -> dict[str, Any]:
             taken.append(measure)
         else:
             unmeasured[measure.name] = measure.reason
-    return {
-        "measures": [measure.record() for measure in taken],
-        "unmeasured": unmeasured,
-    }
+    return {"measures": [measure.record() for measure in taken], "unmeasured": unmeasured}
 
 
 def _drifted(measures: Sequence[dict[str, Any]], windows: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import os
 import re
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -159,6 +161,9 @@ WRONG = [
     ("probability", 1.5),
     ("probability", float("nan")),
     ("bytes", "many"),
+    ("bytes", -1),
+    ("bytes", 10**30),
+    ("text", "half \ud83d"),
     ("text", 3),
     ("version", 1),
     ("probabilities", []),
@@ -363,9 +368,29 @@ def test_a_run_that_was_not_exported_says_what_to_do(trained_run, held_out, tmp_
     assert "model.onnx: missing. Make it with `pipeline export` first" in result.stderr
 
 
+def test_a_time_without_a_zone_is_utc(run, held_out, tmp_path) -> None:
+    log = write_log(tmp_path / "requests.jsonl", run, drawn(held_out, 120), time="2026-01-31T12:00:00")
+    assert record_of(run, log)["last"] == "2026-01-31T12:00:00+00:00"
+
+
+def test_a_log_comes_through_a_pipe(run, held_out, tmp_path) -> None:
+    content = write_log(tmp_path / "requests.jsonl", run, drawn(held_out, 200)).read_bytes()
+    reader, writer = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(writer, "wb") as file:
+            file.write(content)
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    assert record_of(run, f"/dev/fd/{reader}")["requests"] == 200
+    feeding.join()
+    os.close(reader)
+
+
 def test_what_is_kept_does_not_grow_with_the_log(run, held_out, tmp_path) -> None:
     peaks = []
-    for count in (10_000, 60_000):
+    for count in (5_000, 20_000):
         log = write_log(tmp_path / f"{count}.jsonl", run, drawn(held_out, count))
         tracemalloc.start()
         record = drift(run, [str(log)])
