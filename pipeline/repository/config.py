@@ -45,6 +45,20 @@ def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.Model
     return config
 
 
+def served(config: pb.ModelConfig, name: str, version: int, sha256: str) -> pb.ModelConfig:
+    """Return a version's configuration as it is served: under a name, that version alone.
+
+    Its parameters ``version`` and ``model_sha256`` let whoever asks a server for its configuration see what it serves.
+    """
+    result = pb.ModelConfig()
+    result.CopyFrom(config)
+    result.name = name
+    result.version_policy.CopyFrom(pb.ModelVersionPolicy(specific={"versions": [version]}))
+    result.parameters["version"].string_value = str(version)
+    result.parameters["model_sha256"].string_value = sha256
+    return result
+
+
 def dumps(config: pb.ModelConfig) -> str:
     """Write a configuration as ``config.pbtxt``."""
     return text_format.MessageToString(config)  # type: ignore[no-any-return]

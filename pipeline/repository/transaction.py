@@ -93,6 +93,13 @@ class Repository:
         staged.replace(target)
         sync(target.parent)
 
+    def remove(self, path: Path) -> None:
+        """Rename a folder out of the repository, if it is there, and delete it: a reader sees all of it or nothing."""
+        if path.exists():
+            with self.staging() as staging:
+                path.rename(staging / path.name)
+                sync(path.parent)
+
     def _remove_left_overs(self) -> None:
         """Remove the staging folders of this repository, and of no other one beside it whose name begins alike."""
         ours = re.compile(re.escape(self._staging_prefix) + "[a-z0-9_]{8}")  # as tempfile ends a name
