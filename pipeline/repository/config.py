@@ -5,6 +5,7 @@ import json
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from pipeline.errors import RepositoryError
 from pipeline.recipe import PublishKeys
 from pipeline.signature import BATCH, Signature, Tensor
 
@@ -14,12 +15,14 @@ _TYPES = {
     "INT64": pb.DataType.TYPE_INT64,
     "BOOL": pb.DataType.TYPE_BOOL,
 }
+CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 MODEL_FILE = "model.onnx"
+SERVED_PARAMETERS = ("version", "model_sha256")
 
 
 def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.ModelConfig:
-    """Return the complete configuration of a model.
+    """Return the configuration of a version, complete but for what `served` adds.
 
     Units: the queue delay is in microseconds, as in Triton.
     """
@@ -28,7 +31,6 @@ def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.Model
         backend="onnxruntime",
         default_model_filename=MODEL_FILE,
         max_batch_size=keys.max_batch_size,
-        version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1)),
         input=[pb.ModelInput(name=t.name, data_type=_TYPES[t.dtype], dims=_dims(t)) for t in signature.inputs],
         output=[pb.ModelOutput(name=t.name, data_type=_TYPES[t.dtype], dims=_dims(t)) for t in signature.outputs],
         # KIND_AUTO: on a GPU where the server has one, on the CPU elsewhere
@@ -43,6 +45,33 @@ def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.Model
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
+
+
+def served(config: pb.ModelConfig, name: str, version: int, sha256: str) -> pb.ModelConfig:
+    """Return a version's configuration as it is served: under a name, that version alone.
+
+    `SERVED_PARAMETERS` let whoever asks a server for its configuration see what it serves.
+    """
+    result = pb.ModelConfig()
+    result.CopyFrom(config)
+    result.name = name
+    result.version_policy.CopyFrom(pb.ModelVersionPolicy(specific={"versions": [version]}))
+    for key, value in zip(SERVED_PARAMETERS, (str(version), sha256), strict=True):
+        result.parameters[key].string_value = value
+    return result
+
+
+def labels(signature: Signature) -> str:
+    """Return the content of `LABELS_FILE`.
+
+    Raises:
+        RepositoryError: a class name holds a line break.
+    """
+    if any("\n" in label for label in signature.classes):
+        raise RepositoryError(
+            "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
+        )
+    return "".join(f"{label}\n" for label in signature.classes)
 
 
 def dumps(config: pb.ModelConfig) -> str:
