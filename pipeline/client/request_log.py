@@ -82,6 +82,7 @@ class RequestLog:
         self._key = key or secrets.token_bytes(32)
         self._random = random.Random(seed)  # noqa: S311  a sample, not a secret
         self._lock = Lock()
+        self._file: int | None = None
         try:
             self._file, self._size = _opened(path)
         except BlockingIOError as error:
