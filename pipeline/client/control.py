@@ -105,7 +105,7 @@ class Control:
             return getattr(self._stub, method)(request, timeout=timeout_seconds, metadata=self._access.metadata)
         except grpc.RpcError as error:
             kind = Busy if error.code() in BUSY_CODES else RequestError
-            raise kind(_one_line(error.details() or error.code().name)) from error
+            raise kind(self._access.fault(error) or _one_line(error.details() or error.code().name)) from error
 
 
 def canary(config: model_config_pb2.ModelConfig) -> service_pb2.ModelInferRequest:

@@ -8,7 +8,7 @@ import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import quote
 
@@ -85,10 +85,15 @@ class HttpClient(Endpoint):
         return response.headers, content
 
     def _sent(self, method: str, path: str, head: dict[str, str], body: bytes) -> tuple[HTTPResponse, bytes]:
-        with contextlib.closing(HTTPConnection(self.url, timeout=self.timeout_seconds)) as connection:
-            connection.request(method, path, body, head)
+        with contextlib.closing(self._connection()) as connection:
+            connection.request(method, path, body, {**self.access.headers, **head})
             response = connection.getresponse()
             return response, response.read()
+
+    def _connection(self) -> HTTPConnection:
+        if not self.access.is_secure:
+            return HTTPConnection(self.url, timeout=self.timeout_seconds)
+        return HTTPSConnection(self.url, timeout=self.timeout_seconds, context=self.access.context())
 
 
 def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
@@ -107,7 +112,8 @@ def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
 
 
 def _from_http(answer: dict[str, Any], content: bytes) -> Any:
-    message, start = service_pb2.ModelInferResponse(model_name=answer["model_name"]), 0
+    names = {name: answer.get(name, "") for name in ("model_name", "model_version")}
+    message, start = service_pb2.ModelInferResponse(**names), 0
     for tensor in answer["outputs"]:
         size = tensor["parameters"]["binary_data_size"]
         message.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
