@@ -20,18 +20,20 @@ _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that starts again is found again soon
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
-_FAULTS = {  # what gRPC 1.66 and later say of a connection that TLS ended, and Triton of a caller without its secret
+_OTHER_HOST = "the server's certificate is for another host name. Use that name as the address, or as `server_name`"
+_FAULTS = {  # what gRPC and Python say of a connection that TLS refused, and Triton or a gateway of a caller
     "certificate has expired": "the server's certificate has expired. Give the server a new one",
     "certificate is not yet valid": "the server's certificate is not valid yet. Compare the clocks",
+    "certificate is not valid for": _OTHER_HOST,
+    "Hostname Verification Check failed": _OTHER_HOST,
     "CERTIFICATE_VERIFY_FAILED": "another authority signed the server's certificate. Correct `ca`",
-    "Hostname Verification Check failed": (
-        "the server's certificate is for another host name. Use that name as the address, or as `server_name`"
-    ),
+    "CERTIFICATE_REQUIRED": "the server wants a client certificate. Give `certificate` and `key`",
     "WRONG_VERSION_NUMBER": "the server does not speak TLS on this port. Leave out the certificates, or correct it",
     "expecting header": "the server wants a token, or another one. Set PIPELINE_TOKEN",
     "UNAUTHENTICATED": "the server wants a token or a certificate, or another one. Set PIPELINE_TOKEN, or correct them",
     "PERMISSION_DENIED": "this token or certificate may not do that. Use one that may",
 }
+_HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe", "Unwrap failed")
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,24 @@ class Access:
             ) from error
         return context
 
-    def fault(self, error: Any) -> str:
-        """Return which certificate or token a `grpc.RpcError` is about, and what to do; empty when it is about none."""
-        said = f"{error.code().name} {error.details()}"
-        return next((words for mark, words in _FAULTS.items() if mark in said), "")
-
     def hint(self, error: Any) -> str:
-        """Return what may have made a server hang up at once, which TLS does without a reason; empty for others."""
-        if "failed to connect" not in error.details() or "Socket closed" not in error.details():
+        """Return why a server may have hung up on a `grpc.RpcError`, which TLS does without a reason; mostly empty."""
+        if not any(mark in error.details() for mark in _HUNG_UP):
             return ""
         if not self.is_secure:
             return " Or it wants TLS: give `ca`."
         wanted = "another client certificate" if self.certificate else "a client certificate"
         return f" Or it wants {wanted}: give `certificate` and `key`."
+
+
+def fault(said: str) -> str:
+    """Return which certificate or token an error is about, and what to do; empty when it is about none."""
+    return next((words for mark, words in _FAULTS.items() if mark in said), "")
+
+
+def said(error: Any) -> str:
+    """Return the code and the words of a `grpc.RpcError`."""
+    return f"{error.code().name} {error.details()}"
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import grpc
 
+from pipeline.client.access import fault, said
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.exchange import Request
 from pipeline.client.retries import Budget, Counters, Pending, is_passing
@@ -85,7 +86,7 @@ class Caller(Endpoint):
 
     def _pause(self, pending: Pending, error: Any) -> float | None:
         """Return how long to wait before a request that failed is sent again; None when it is not."""
-        if pending.retries >= self.retries or not is_passing(error) or self.access.fault(error):
+        if pending.retries >= self.retries or not is_passing(error) or fault(said(error)):
             return None
         pause_seconds = pending.pause_seconds()
         return pause_seconds if pause_seconds is not None and self._budget.takes("retries") else None

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import grpc
 from tritonclient.grpc import service_pb2
 
-from pipeline.client.access import Access
+from pipeline.client.access import Access, fault, said
 from pipeline.client.contract import Contract
 from pipeline.client.exchange import Exchange
 from pipeline.client.request_log import RequestLog
@@ -63,7 +63,17 @@ class Endpoint:
 
     def _is_plain(self, error: Any) -> bool:
         """Return whether a failed call says why itself, or had no time to: then nothing more is asked."""
-        return error.code() == grpc.StatusCode.DEADLINE_EXCEEDED or bool(self.access.fault(error))
+        return error.code() == grpc.StatusCode.DEADLINE_EXCEEDED or bool(fault(said(error)))
+
+    def _hidden(self, error: Any) -> Any | None:
+        """Return what a server has that would not say so, which is all that was asked; None when nobody answered."""
+        is_silent = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+        if is_silent and not fault(said(error)):
+            return None
+        asked = service_pb2.RepositoryIndexResponse.ModelIndex(
+            name=self.model, version=self.version or "1", state="READY"
+        )
+        return service_pb2.RepositoryIndexResponse(models=[asked])
 
     def _failure(self, error: Any, index: Any | None) -> ServerError:
         """Say why a call failed.
@@ -73,14 +83,14 @@ class Endpoint:
             index: the server's list of models, asked for after the failure; None when there is none.
         """
         reason = " ".join((error.details() or error.code().name).split())
-        if fault := self.access.fault(error):
-            return ServerError(f"{self.url}: {fault}.")
+        if refusal := fault(said(error)):
+            return ServerError(f"{self.url}: {refusal}.")
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return ServerError(
                 f"{self.url}: no answer from {self.model} within {self.timeout_seconds:g} s. "
                 "Check the address, send fewer rows at once, or allow more time."
             )
-        if index is None:
+        if index is None or error.code() == grpc.StatusCode.UNIMPLEMENTED:
             return ServerError(
                 f"{self.url}: no Triton server answers on this gRPC port ({reason.rsplit(': ')[-1]}). "
                 f"Start one with `pipeline serve`, or correct the address.{self.access.hint(error)}"

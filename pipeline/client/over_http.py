@@ -15,12 +15,14 @@ from urllib.parse import quote
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from pipeline.client.access import fault
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.exchange import Prediction, Row
 from pipeline.errors import RequestError, ServerError
 
 _JSON_BYTES = "Inference-Header-Content-Length"  # what follows these many bytes is tensors
+_GRPC_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
 _OUTPUTS = ("probabilities", "label", "valid")
 
 
@@ -75,12 +77,16 @@ class HttpClient(Endpoint):
             except ConnectionResetError:  # of a server that is there; to ask a model twice changes nothing
                 response, content = self._sent(method, path, head or {}, body)
         except (OSError, HTTPException) as error:
+            if refusal := fault(str(error)):
+                raise ServerError(f"{self.url}: {refusal}.") from error
             raise ServerError(
                 f"{self.url}: no Triton server answers on this HTTP port ({str(error) or type(error).__name__}). "
                 "Start one with `pipeline serve`, or correct the address."
             ) from error
         if response.status != 200:
             reason = " ".join(content.decode(errors="replace").split())
+            if refusal := fault(f"{_GRPC_CODES.get(response.status, '')} {reason}"):
+                raise ServerError(f"{self.url}: {refusal}.")
             raise RequestError(f"{self.url}: {self.model} refused the request: {response.status} {reason}")
         return response.headers, content
 

@@ -123,8 +123,8 @@ class Client(Caller):
             return self._stub.RepositoryIndex(
                 INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS, metadata=self.access.metadata
             )
-        except grpc.RpcError:
-            return None
+        except grpc.RpcError as refusal:
+            return self._hidden(refusal)
 
 
 @dataclass(eq=False)
@@ -220,8 +220,8 @@ class AsyncClient(Caller):
             return await self._stub.RepositoryIndex(
                 INDEX_REQUEST, timeout=INDEX_TIMEOUT_SECONDS, metadata=self.access.metadata
             )
-        except grpc.RpcError:
-            return None
+        except grpc.RpcError as refusal:
+            return self._hidden(refusal)
 
 
 async def _requests(exchange: Exchange, rows: Iterable[Row] | AsyncIterable[Row]) -> AsyncIterator[Request]:
