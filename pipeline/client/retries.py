@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc
 
+from pipeline.client.access import said
 from pipeline.client.tracing import Span
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -155,10 +156,10 @@ class Pending:
 def is_passing(error: Any) -> bool:
     """Return whether another moment may answer what failed with this `grpc.RpcError`."""
     if error.code() == grpc.StatusCode.NOT_FOUND:
-        return str(error.details()).endswith(_NO_VERSION)
+        return said(error).endswith(_NO_VERSION)
     return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
 
 
 def is_unsent(error: Any) -> bool:
     """Return whether a call that failed with this `grpc.RpcError` never reached a server."""
-    return "failed to connect to all addresses" in error.details()
+    return "failed to connect to all addresses" in said(error)

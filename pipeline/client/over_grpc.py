@@ -16,7 +16,7 @@ _COMPRESSION = {"none": grpc.Compression.NoCompression, "gzip": grpc.Compression
 
 
 @dataclass(eq=False)
-class Caller(Endpoint):
+class GrpcEndpoint(Endpoint):
     """A model behind gRPC.
 
     Attributes:
