@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from pipeline.client import AsyncClient, Client, Contract
+from pipeline.client import AsyncClient, Client, Contract, Counters
 from pipeline.client.endpoint import Endpoint
 from pipeline.errors import DataError, RequestError, ServerError, UsageError
 from pipeline.serve import running
+from tests.client.relay import Relay
 from tests.serve.tiny_models import place, text_config, text_model
 
 WORDS = ("awful", "dull", "fine", "good", "great", "unknown")
@@ -104,12 +105,34 @@ def test_a_stream_reads_only_a_little_ahead(server):
     assert len(read) <= 4 * 4
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_compression_changes_what_travels_and_no_answer(kind, server, client):
+    rows, sent = ["good film " * 100_000], {}
+
+    async def ask(url, how):
+        async with AsyncClient(url, "tiny", compression=how) as compressing:
+            return await compressing.classify(rows)
+
+    for how in ("none", "gzip"):
+        with Relay(server.grpc_url) as relay:
+            if kind is AsyncClient:
+                predictions = asyncio.run(ask(relay.url, how))
+            else:
+                with Client(relay.url, "tiny", compression=how) as compressing:
+                    predictions = compressing.classify(rows)
+            sent[how] = relay.sent
+        assert predictions == client.classify(rows)
+    assert sent["none"] > 1_000_000
+    assert sent["gzip"] < sent["none"] / 20
+
+
 def test_threads_share_a_client(client):
     rows = texts(100)
     expected = [prediction.label for prediction in client.classify(rows)]
     with ThreadPoolExecutor(8) as pool:
         for predictions in pool.map(client.classify, [rows] * 16):
             assert [prediction.label for prediction in predictions] == expected
+    assert client.counters == Counters(requests=1 + 17 * 2)  # the contract, and two requests for a hundred rows
 
 
 def test_the_async_client_gives_the_same_answers(server, client):
@@ -209,7 +232,8 @@ def test_the_http_port_is_not_mistaken_for_the_grpc_port(kind, server):
 def test_an_unknown_model_is_answered_with_the_models_there_are(kind, server):
     error = failure(kind, server.grpc_url, "huge")
     assert type(error) is RequestError
-    assert str(error) == f"{server.grpc_url}: no model huge; there are: frames, narrow, strange, tiny."
+    names = "frames, narrow, other.candidate, strange, tiny, tiny.candidate"
+    assert str(error) == f"{server.grpc_url}: no model huge; there are: {names}."
 
 
 @both
