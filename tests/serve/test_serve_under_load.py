@@ -1,5 +1,6 @@
 """Killed, stopped, flooded, and asked for minutes: what callers of a real server see meanwhile."""
 
+import json
 import os
 import signal
 import time
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.serve import Restarting, running
-from tests.serve.asking import column, eventually, is_alive, shared_memory, stubs_of
-from tests.serve.load import Call, Callers, ask_at_a_rate, request
+from tests.serve.asking import column, eventually, held_bytes, is_alive, open_files, shared_memory, stubs_of
+from tests.serve.load import Call, Callers, ask_at_a_rate, ask_in_turn, request
 from tests.serve.test_serve_lifecycle import last, serving
 from tests.serve.tiny_models import place, text_config, text_model
 
@@ -24,6 +25,19 @@ ROWS_AHEAD = QUEUE_SIZE + 3 * MAX_BATCH
 OVERLOAD, OVERLOAD_SECONDS = 10, 60
 PATIENCE_SECONDS = 30.0  # so long that no deadline hides a wait
 REQUEST = request("words", text=column(b"a good film"))
+SOAK, WARM_UP, AT_ONCE = 200_000, 20_000, 64
+MIXED = [  # requests, and how many rows are answered, or why none is
+    (request("words", text=column(b"a good film")), 1),
+    (request("words", text=column(b"awful")), 1),
+    (request("words", text=column("große Klasse".encode(), b"\xff\xfe", b"", b"good\0awful")), 4),
+    (request("words", text=column(*[b"fine, great, dull"] * 16)), 16),
+    (request("words", text=column(b"good " * 400)), 1),
+    (request("frames", features=np.ones((1, 5, 3), np.float32), lengths=np.full((1, 1), 3)), 1),
+    (request("frames", features=np.ones((4, 9, 3), np.float32), lengths=np.full((4, 1), 9)), 4),
+    (request("frames", features=np.full((2, 5, 3), np.nan, np.float32), lengths=np.full((2, 1), -3)), 2),
+    (request("words", text=column(*[b"good"] * 65)), "INVALID_ARGUMENT"),
+    (request("nowhere", text=column(b"good")), "NOT_FOUND"),
+]
 
 
 @pytest.fixture
@@ -106,20 +120,23 @@ def test_ten_times_what_it_can_do_is_answered_or_refused_and_the_queue_bounds_th
 
 @pytest.mark.soak
 def test_two_hundred_thousand_requests_leave_memory_and_descriptors_as_they_were(repository, record_property):
-    """Texts and frames, one row and many, a tenth of them bad, by way of eight callers at once."""
-    with serving(repository, "--model", "words", "--model", "frames") as (process, ready, _):
+    messages = [message for message, _ in MIXED]
+    with serving(repository, "--model", "words", "--model", "frames") as (process, ready, ready_file):
         family = (process.pid, ready["pid"], *stubs_of(ready["pid"]))
-        asked = ask_in_turn(ready["grpc"], WARM_UP)
-        memory, descriptors = held_bytes(process.pid, ready["pid"]), open_files(*family)
-        asked += ask_in_turn(ready["grpc"], SOAK - WARM_UP)
+        first = ask_in_turn(ready["grpc"], messages, WARM_UP, AT_ONCE)
+        memory, files = held_bytes(process.pid, ready["pid"]), open_files(*family)
+        then = ask_in_turn(ready["grpc"], messages, SOAK - WARM_UP, AT_ONCE)
         growth = held_bytes(process.pid, ready["pid"]) - memory
-        record_property("memory, growth in MB", (round(memory / 1e6), round(growth / 1e6, 1)))
-        record_property("descriptors", (descriptors, open_files(*family)))
-        record_property("answers", dict(asked))
-        assert asked == {code: SOAK * len([m for m, c in SOAKED if c == code]) // len(SOAKED) for _, code in SOAKED}
-        assert growth <= 100e6
-        assert open_files(*family) == descriptors
+        record_property("memory and its growth in MB", (round(memory / 1e6), round(growth / 1e6, 1)))
+        record_property("descriptors before and after", (files, open_files(*family)))
         assert json.loads(ready_file.read_text()) == ready, "it was restarted"
+        assert open_files(*family) == files
+        assert growth <= 100e6
+    each = (SOAK - WARM_UP) // len(MIXED)
+    for (_, wanted), warm, became in zip(MIXED, first, then, strict=True):
+        (answer,) = warm  # always the same
+        assert became == {answer: each}
+        assert answer == wanted if isinstance(wanted, str) else len(answer) > 4 * wanted
 
 
 def rows_ahead(answered: list[Call]) -> int:
