@@ -15,8 +15,8 @@ from pipeline.serve.layout import EXIT_TIMEOUT_SECONDS, SHARED_MEMORY
 
 # Asks the kernel to kill Triton when the thread that started it ends, then becomes Triton. Not a `preexec_fn`: that
 # would run Python code between fork and exec, which is unsafe beside gRPC's threads. The stacks are large because 24.10
-# lays the pieces of an HTTP request on one, and descends into its JSON, without a limit: with the usual 8 MiB, lists in
-# lists of 200 KB end the server.
+# lays the pieces of an HTTP request on one, and descends into its JSON, without a limit: on the usual 8 MiB, half a
+# million pieces or lists nested a hundred thousand deep end the server.
 STACK_BYTES = 256 << 20
 LAUNCHER = f"""
 import ctypes, os, resource, signal, sys
