@@ -14,10 +14,16 @@ from threading import Thread
 from pipeline.serve.layout import EXIT_TIMEOUT_SECONDS, SHARED_MEMORY
 
 # Asks the kernel to kill Triton when the thread that started it ends, then becomes Triton. Not a `preexec_fn`: that
-# would run Python code between fork and exec, which is unsafe beside gRPC's threads.
-LAUNCHER = """
-import ctypes, os, signal, sys
+# would run Python code between fork and exec, which is unsafe beside gRPC's threads. The stacks are large because 24.10
+# lays the pieces of an HTTP request on one, and descends into its JSON, without a limit: on the usual 8 MiB, half a
+# million pieces or lists nested a hundred thousand deep end the server.
+STACK_BYTES = 256 << 20
+LAUNCHER = f"""
+import ctypes, os, resource, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+_, most = resource.getrlimit(resource.RLIMIT_STACK)
+wanted = {STACK_BYTES} if most == resource.RLIM_INFINITY else min({STACK_BYTES}, most)
+resource.setrlimit(resource.RLIMIT_STACK, (wanted, most))
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -27,6 +33,10 @@ NOT_ERRORS = ("CudaDriverHelper has not been initialized",)
 
 class ServerLost(Exception):
     """The server ended, or answers no more."""
+
+
+class TooMuchMemory(ServerLost):
+    """The server answers still, and holds more than it may."""
 
 
 class Process:
@@ -86,6 +96,10 @@ class Process:
         """Return the stubs that ended without Triton having noticed; one that it stopped itself is soon gone."""
         return {pid for pid, state, parent in _processes() if parent == self.pid and state == "Z"}
 
+    def memory_bytes(self) -> int:
+        """Return what Triton and its stubs hold in memory; pages that processes share are divided among them."""
+        return sum(_memory_bytes(pid) for pid, _, parent in _processes() if self.pid in (pid, parent))
+
     def stop(self) -> None:
         """Let Triton finish what it is answering; kill it when it takes too long."""
         if self._process.poll() is None:
@@ -124,11 +138,13 @@ def started(
     """Run Triton for the length of a ``with`` block; its shared memory goes with it.
 
     When the block ends with an error Triton is killed: nobody is being answered, and with a dead stub it would wait for
-    that until its own timeout.
+    that until its own timeout. One that holds too much memory still answers, and may finish.
     """
     process = Process(command, environment, folder, log)
     try:
         yield process
+    except TooMuchMemory:
+        raise
     except Exception:
         process.kill()
         raise
@@ -136,6 +152,13 @@ def started(
         process.stop()
         for region in SHARED_MEMORY.glob(f"{regions}*"):
             region.unlink(missing_ok=True)
+
+
+def _memory_bytes(pid: int) -> int:
+    with suppress(OSError):  # it ended while we looked
+        found = re.search(r"^Pss: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 def _processes() -> Iterator[tuple[int, str, int]]:
