@@ -70,6 +70,11 @@ class Control:
             if entry.state == "UNAVAILABLE"
         }
 
+    def policy(self, model: str, timeout_seconds: float = 5) -> tuple[int, ...]:
+        """Return the versions that a model's configuration names, as the server read it; none where it names none."""
+        config = self._call("ModelConfig", service_pb2.ModelConfigRequest(name=model), timeout_seconds).config
+        return tuple(config.version_policy.specific.versions)
+
     def ask(self, model: str, timeout_seconds: float) -> None:
         """Send one real inference and wait for the answer.
 
