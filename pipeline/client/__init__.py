@@ -16,8 +16,23 @@ Threads may share one `Client`, each with its own `stream`. An `AsyncClient` bel
 """
 
 from pipeline.client.access import Access
+from pipeline.client.comparison import Comparison
 from pipeline.client.contract import Contract
 from pipeline.client.exchange import Prediction, Row
+from pipeline.client.request_log import RequestLog
+from pipeline.client.split import Split
+from pipeline.client.stop_rule import StopRule
 from pipeline.client.transport import AsyncClient, Client
 
-__all__ = ["Access", "AsyncClient", "Client", "Contract", "Prediction", "Row"]
+__all__ = [
+    "Access",
+    "AsyncClient",
+    "Client",
+    "Comparison",
+    "Contract",
+    "Prediction",
+    "RequestLog",
+    "Row",
+    "Split",
+    "StopRule",
+]

@@ -55,8 +55,7 @@ class Endpoint:
         return service_pb2.ModelConfigRequest(name=self.model, version=self.version)
 
     def _exchange(self, contract: Contract, rows: object) -> Exchange:
-        if isinstance(rows, str | bytes):
-            raise UsageError(f"wanted a list of rows, got one {type(rows).__name__}. Put it in a list: [text].")
+        require_rows(rows)
         return Exchange(contract, self.model, self.version, self.batch_size, self.in_flight)
 
     def _is_overdue(self, error: Any) -> bool:
@@ -98,6 +97,16 @@ class Endpoint:
         if reasons := [model.reason or "it is not loaded" for model in models if model.name == self.model]:
             return f"{self.model} is not ready: {reasons[0]}."
         return f"no model {self.model}; there are: {', '.join(sorted({model.name for model in ready})) or 'none'}."
+
+
+def require_rows(rows: object) -> None:
+    """Refuse one text where rows are wanted, whose letters would be rows.
+
+    Raises:
+        UsageError: it is one text.
+    """
+    if isinstance(rows, str | bytes):
+        raise UsageError(f"wanted a list of rows, got one {type(rows).__name__}. Put it in a list: [text].")
 
 
 class Closed:
