@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event as Flag
@@ -14,7 +13,7 @@ from pipeline.commands.options import access_options
 
 if TYPE_CHECKING:
     from pipeline.client import Access, Row
-    from pipeline.rollout import Event, Live, Trial
+    from pipeline.rollout import Live, RollingBack, Step, Trial
 
 
 @click.command("rollout", short_help="Bring a candidate into production on a running server, or back by itself.")
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--canary-share",
     type=click.FloatRange(0, 1, min_open=True),
-    help="The candidate answers this part of the rows in production's place; nothing is compared but failures and time.",
+    help="Let the candidate answer this part of the rows in production's place; failures and times are compared.",
 )
 @click.option(
     "--max-differing",
@@ -71,10 +70,11 @@ def command(
     When a check fails (exit 3), or the way is barred or Ctrl-C or SIGTERM ends it (exit 1), production is put back and
     asked its own golden rows. What failed a check is no candidate any more; what was cut short still is.
 
-    With the NAME of a model, its candidate is rolled out; where it has none, the server is brought to what is production.
+    With the NAME of a model, its candidate is rolled out; where it has none, the server is brought to what is
+    production.
 
-    The server must allow loading (Triton's explicit model control; `pipeline serve` does), and read this repository. Its
-    token, where it has one, is read from $PIPELINE_TOKEN. NAME/rollout.json keeps the record.
+    The server must allow loading (Triton's explicit model control; `pipeline serve` does), and read this repository.
+    Its token, where it has one, is read from $PIPELINE_TOKEN. NAME/rollout.json keeps the record.
 
     \b
     pipeline rollout runs/sentiment-002
@@ -142,11 +142,10 @@ def _stop_on_signals() -> Flag:
     return stop
 
 
-def _text(event: "Event") -> str:
-    from pipeline.rollout import RollingBack, Step
+def _text(event: "Step | RollingBack") -> str:
+    from pipeline.rollout import RollingBack
 
     if isinstance(event, RollingBack):
         return f"going back: {event.reason}"
-    assert isinstance(event, Step)
     figures = ", ".join(f"{name} {value:g}" for name, value in event.figures.items())
     return f"{event.seconds:6.2f} s  {event.name}" + (f": {figures}" if figures else "")

@@ -142,6 +142,5 @@ class Attempt:
         mend = f"`pipeline rollout {self.name} --url {self.live.url} --repository {self.store.path}`"
         if production != self.record.before:
             mend = f"`pipeline rollback {self.name} --repository {self.store.path}`, then {mend}"
-        return (
-            f"On disk production is version {production}, the candidate {candidate or 'none'}; {server}. Mend with {mend}."
-        )
+        on_disk = f"On disk production is version {production}, the candidate {candidate or 'none'}"
+        return f"{on_disk}; {server}. Mend with {mend}."

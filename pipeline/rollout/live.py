@@ -122,9 +122,9 @@ class Live:
         return {"answers": len(singly) + len(together)}
 
     def client(self, model: str, version: int | None = None) -> Client:
-        """Return a client of a model, or of one of its versions."""
+        """Return a client of a model, or of one of its versions, that asks one thing at a time."""
         number = "" if version is None else str(version)
-        return Client(self.url, model, number, access=self.access, timeout_seconds=self.timeout_seconds)
+        return Client(self.url, model, number, access=self.access, timeout_seconds=self.timeout_seconds, in_flight=1)
 
     @contextmanager
     def _control(self) -> Iterator[Control]:

@@ -1,4 +1,4 @@
-"""Production and candidate side by side, over rows that neither was trained on, before any caller meets the candidate."""
+"""Production and candidate side by side, over the rows of a file, before any caller meets the candidate."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,13 +43,13 @@ class Trial:
                     raise PipelineError("interrupted")
                 split.classify([row])
                 if split.stopped:
-                    raise CheckFailed(f"{candidate.model}: {split.stopped}.")
+                    break
                 if number % LOOK_ROWS == 0:
                     self._require_pace(split.comparison)
         return self._judge(split.comparison)
 
     def _judge(self, seen: Comparison) -> Figures:
-        """Hold all that was seen against the limits; over the whole file the shares are exact, and no sample's."""
+        """Hold all that was seen against the limits; nothing more will be seen, so chance has no say."""
         if seen.stopped:
             raise CheckFailed(f"candidate: {seen.stopped}.")
         if not seen.requests:

@@ -1,7 +1,7 @@
 """Bring a candidate into production on a running server, or put everything back as it was."""
 
 import fcntl
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
@@ -18,7 +18,7 @@ from pipeline.rollout.shadow import Trial
 Event = Step | RollingBack | Record
 
 
-def rollout(name: str, repository: Path, live: Live, stop: Flag, trial: Trial | None = None) -> Generator[Event, None, None]:
+def rollout(name: str, repository: Path, live: Live, stop: Flag, trial: Trial | None = None) -> Iterator[Event]:
     """Roll out a model's candidate; where there is none, bring the server to what is production.
 
     Yields each step as it passes, and at the end the record, which is also left as ``NAME/rollout.json``.
