@@ -17,7 +17,6 @@ from pipeline.files import read_record
 from pipeline.metrics import calibration
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CPU, CUDA
-from pipeline.sequences import Sequences
 from pipeline.signature import Interface
 
 MOST_ACCURACY_LOST = 0.001
@@ -103,14 +102,6 @@ def kept(run: RunDirectory) -> list[dict[str, Any]]:
 def rows_of(split: Split, interface: Interface) -> list[Any]:
     """Return a split's rows, as callers send them."""
     return list(split.texts()) if interface == "text" else list(split.frames())
-
-
-def feed(interface: Interface, rows: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Return what ONNX Runtime takes for some rows together."""
-    if interface == "text":
-        return {"text": np.array([[row] for row in rows], dtype=object)}
-    features, lengths = Sequences.join(rows).padded(np.arange(len(rows)))
-    return {"features": features, "lengths": lengths[:, None]}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from pipeline.signature import Interface
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class Sequences:
         batch = batch.astype(np.int64, copy=False) if batch.ndim == 2 else batch
         batch[~is_valid] = 0
         return batch, lengths
+
+
+def feed(interface: Interface, rows: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Return what ONNX Runtime takes for some rows together."""
+    if interface == "text":
+        return {"text": np.array([[row] for row in rows], dtype=object)}
+    features, lengths = Sequences.join(rows).padded(np.arange(len(rows)))
+    return {"features": features, "lengths": lengths[:, None]}
 
 
 def length_batches(

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from pipeline.errors import CheckFailed, RepositoryError, RunError, UsageError
 from pipeline.files import sha256_of
 from pipeline.publish import publish
+from pipeline.repository.aliases import Aliases
 from pipeline.repository.config import loads
 from pipeline.repository.transaction import Repository
 from pipeline.run_directory import RunDirectory
@@ -25,11 +27,12 @@ def tree(path: Path) -> dict[str, str]:
 
 def test_the_repository_has_what_triton_and_people_need(published_repository: Path) -> None:
     model = published_repository / "opinions"
-    assert {path.name for path in model.iterdir()} == {"1", "config.pbtxt", "labels.txt"}
+    assert {path.name for path in model.iterdir()} == {"1", "config.pbtxt", "history.jsonl", "labels.txt"}
     assert {path.name for path in (model / "1").iterdir()} == {
         "model.onnx",
         "signature.json",
         "parity.json",
+        "config.pbtxt",
         "manifest.json",
     }
     assert (model / "labels.txt").read_text() == "blame\npraise\n"
@@ -47,7 +50,10 @@ def test_the_configuration_is_complete_and_says_what_the_recipe_said(published_r
         ("valid", pb.DataType.TYPE_BOOL, [1]),
     ]
     assert config.output[0].label_filename == "labels.txt"
-    assert config.version_policy.latest.num_versions == 1
+    assert config.version_policy.specific.versions == [1]
+    assert config.parameters["version"].string_value == "1"
+    model = published_repository / "opinions" / "1" / "model.onnx"
+    assert config.parameters["model_sha256"].string_value == sha256_of(model)
     assert config.instance_group[0].count == 1
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 1024
@@ -64,10 +70,11 @@ def test_the_manifest_names_every_file_by_its_hash(published_repository: Path) -
     version = published_repository / "opinions" / "1"
     manifest = json.loads((version / "manifest.json").read_text())
     assert manifest["files"] == {
-        name: sha256_of(version / name) for name in ("model.onnx", "signature.json", "parity.json")
+        name: sha256_of(version / name) for name in ("model.onnx", "signature.json", "parity.json", "config.pbtxt")
     }
     assert (manifest["name"], manifest["version"]) == ("opinions", 1)
     assert 0 < manifest["test_accuracy"] <= 1
+    assert 0 <= manifest["test_calibration_error"] < 1
 
 
 def test_publishing_again_makes_the_next_version_and_leaves_the_first_alone(
@@ -118,7 +125,7 @@ def test_a_copy_that_answers_otherwise_is_refused(verified_run: RunDirectory, co
     report = json.loads((run / "parity.json").read_text())
     report["goldens"][0]["probabilities"] = [0.5, 0.5]
     (run / "parity.json").write_text(json.dumps(report))
-    with pytest.raises(CheckFailed, match="the staged copy does not answer as it was verified"):
+    with pytest.raises(CheckFailed, match="opinions/1: does not answer as it was verified: golden row 0"):
         publish(run, tmp_path / "repository")
     assert not (tmp_path / "repository" / "opinions").exists()
 
@@ -161,8 +168,16 @@ def test_a_setting_that_comes_too_late_is_refused(setting: str, message: str, ve
 
 
 def test_two_publishers_do_not_meet(verified_run: RunDirectory, tmp_path: Path) -> None:
-    with Repository(tmp_path).locked(), pytest.raises(RepositoryError, match="another `pipeline publish` holds it"):
-        publish(verified_run, tmp_path)
+    with Repository(tmp_path).locked(), pytest.raises(RepositoryError, match="another command is changing it. Wait"):
+        publish(verified_run, tmp_path, wait_seconds=0.1)
+    assert Repository(tmp_path).versions("opinions") == []
+
+
+def test_a_second_publisher_waits_for_the_first(verified_run: RunDirectory, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        published = [threads.submit(publish, verified_run, tmp_path, wait_seconds=120) for _ in range(2)]
+    assert {path.result().name for path in published} == {"1", "2"}
+    assert Aliases(Repository(tmp_path)).production("opinions") == 2
 
 
 def test_a_publisher_killed_at_any_moment_leaves_whole_versions_only(
@@ -209,7 +224,7 @@ def test_a_full_disk_leaves_the_repository_untouched(verified_run: RunDirectory,
         publish(verified_run, disk / "repository")
         before = tree(disk / "repository")
         subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'full'}"], stderr=subprocess.DEVNULL, check=False)
-        with pytest.raises(RepositoryError, match=r"No space left on device. The repository is untouched"):
+        with pytest.raises(RepositoryError, match=r"No space left on device. What is served has not changed"):
             publish(verified_run, disk / "repository")
         assert tree(disk / "repository") == before
     finally:
@@ -240,7 +255,7 @@ def test_files_replaced_by_a_later_version_can_be_read_by_another_user(
     assert (tmp_path / "opinions" / "config.pbtxt").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_version_that_cannot_follow_takes_its_configuration_back(
+def test_a_version_that_cannot_be_put_in_place_changes_nothing(
     verified_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(verified_run, tmp_path)
@@ -250,7 +265,7 @@ def test_a_version_that_cannot_follow_takes_its_configuration_back(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Repository, "put", refuse)
-    with pytest.raises(RepositoryError, match="No space left on device. The repository is untouched"):
+    with pytest.raises(RepositoryError, match="No space left on device. What is served has not changed"):
         publish(verified_run, tmp_path, settings=("publish.instances=2",))
     assert tree(tmp_path) == before
 

@@ -70,7 +70,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)  # none is at hand
-    with pytest.raises(RepositoryError, match=r"cannot be locked: No locks available\. Publish to"):
+    with pytest.raises(RepositoryError, match=r"cannot be locked: No locks available\. Use a"):
         Repository(tmp_path).locked().__enter__()
 
 

@@ -8,6 +8,14 @@ from typing import Any
 
 import click
 
+repository_option = click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"))
+wait_option = click.option(
+    "--wait-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    help="How long to wait while another command changes the repository.",
+)
+
 
 def access_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of how a server is reached; it takes them as one `access`.

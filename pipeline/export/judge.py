@@ -15,6 +15,7 @@ from pipeline.export.ranges import entering
 from pipeline.gate import Answer, Arranged, Precision
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CPU, CUDA, has_cuda_driver, open_session
+from pipeline.sequences import feed
 from pipeline.signature import Interface
 
 FP32 = "fp32"
@@ -102,7 +103,7 @@ def answers_of(model: bytes, interface: Interface, provider: str = CPU) -> Answe
     session = open_session(model, provider)
 
     def answer(rows: Sequence[Any]) -> np.ndarray:
-        probabilities: np.ndarray = session.run(["probabilities"], gate.feed(interface, rows))[0]
+        probabilities: np.ndarray = session.run(["probabilities"], feed(interface, rows))[0]
         return probabilities
 
     return answer

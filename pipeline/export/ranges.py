@@ -8,8 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from pipeline.export.lower import Range, recurrent_nodes
-from pipeline.gate import feed
 from pipeline.runtime import open_session
+from pipeline.sequences import feed
 from pipeline.signature import Interface
 
 _STEP = 256  # ranges are widened to a multiple of 1/256: another processor's last bit gives the same file

@@ -4,21 +4,22 @@ import dataclasses
 import datetime
 import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
-from pipeline.files import read_json, read_record, sha256_of, write_bytes, write_json, write_text
-from pipeline.gate import PRECISIONS, feed
+from pipeline.files import read_json, read_record, sha256_of, write_json, write_text
+from pipeline.gate import PRECISIONS
 from pipeline.recipe import PublishKeys
 from pipeline.repository import config
-from pipeline.repository.goldens import FULL_PRECISION, Goldens
-from pipeline.repository.transaction import Repository
+from pipeline.repository.aliases import CANDIDATE_SUFFIX, Aliases
+from pipeline.repository.goldens import FULL_PRECISION
+from pipeline.repository.transaction import WAIT_SECONDS, Repository
+from pipeline.repository.version import MANIFEST, Version
 from pipeline.run_directory import RunDirectory, require_model_name
-from pipeline.runtime import open_session
 from pipeline.signature import Signature
 from pipeline.signing import Signer, Verifier
 
-MANIFEST = "manifest.json"
 _FILES = (config.MODEL_FILE, "signature.json", "parity.json")
 _PARITY: dict[str, type | tuple[type, ...]] = {"passed": bool, "hashes": dict, "goldens": list}
 
@@ -31,14 +32,16 @@ def publish(
     version: int | None = None,
     settings: tuple[str, ...] = (),
     variant: str | None = None,
+    alias: Literal["production", "candidate", "none"] = "production",
+    wait_seconds: float = WAIT_SECONDS,
     require_signature: Path | None = None,
     sign_key: Path | None = None,
 ) -> Path:
-    """Publish a verified run as the next version of its model, atomically, and return the version's directory.
+    """Publish a verified run as the next version of its model, and return the version's directory.
 
-    ``NAME/config.pbtxt`` and ``NAME/labels.txt`` belong to the model, ``NAME/VERSION/`` holds the model file, its
-    signature, its parity report and a manifest with the SHA-256 of each. The staged copy is loaded and asked the
-    report's golden rows before it is put in place.
+    ``NAME/VERSION/`` appears whole and never changes: the model file, its signature, its parity report, its
+    configuration, and a manifest with the SHA-256 of each. The staged copy is loaded and asked the report's golden rows
+    before it is put in place. It is served once an alias names it.
 
     Args:
         run: a verified run.
@@ -47,6 +50,8 @@ def publish(
         version: the version's number; the next free one by default.
         settings: changes of the recipe's ``publish`` keys, such as ``publish.instances=2``.
         variant: ``int8`` or another that was exported and verified, to be the version's ``model.onnx``.
+        alias: what the version is to be at once.
+        wait_seconds: how long to wait while somebody else changes the repository.
         require_signature: the public key of whoever must have signed the run.
         sign_key: the private key that signs the version's directory.
 
@@ -62,20 +67,33 @@ def publish(
     source = _require_verified(run, variant)
     keys = _keys(run, settings)
     signature = Signature.load(run.require("signature.json"))
-    name = require_model_name(run.info["name"] if name is None else name)
+    name = _require_name(run.info["name"] if name is None else name)
     store = Repository(repository)
-    with store.locked(), store.staging() as staging:
-        number = _number(store, name, version)
+    aliases = Aliases(store)
+    with store.locked(wait_seconds), store.staging() as staging:
+        number = _number(aliases, name, version)
         _require_same_contract(store, name, signature)
-        staged = staging / name
-        _stage_model(staged, name, signature, keys)
-        _stage_version(run, staged / str(number), source, signed)
-        _write_manifest(run, staged / str(number), name, variant)
-        _require_served(staged, staged / str(number), variant)
+        staged = staging / name / str(number)
+        _stage_version(run, staged, source, signed)
+        _write_config(staged, name, signature, keys)
+        _write_manifest(run, staged, name, variant)
+        Version(staged).require_answers()
         if signer:
-            signer.sign(staged / str(number), [path.name for path in (staged / str(number)).iterdir()])
-        _put(store, staged, name, number)
+            signer.sign(staged, [path.name for path in staged.iterdir()])
+        _put(aliases, staged, name, signature)
+        if alias == "production":
+            aliases.set_production(name, number, "published")
+        elif alias == "candidate":
+            aliases.set_candidate(name, number, "published")
     return repository / name / str(number)
+
+
+def _require_name(name: str) -> str:
+    if name.endswith(CANDIDATE_SUFFIX):
+        raise UsageError(
+            f"{name!r}: a model's candidate has that name. `--as candidate` makes one; choose another name."
+        )
+    return require_model_name(name)
 
 
 def _require_verified(run: RunDirectory, variant: str | None) -> str:
@@ -112,14 +130,14 @@ def _keys(run: RunDirectory, settings: tuple[str, ...]) -> PublishKeys:
     return keys
 
 
-def _number(store: Repository, name: str, version: int | None) -> int:
-    versions = store.versions(name)
+def _number(aliases: Aliases, name: str, version: int | None) -> int:
     if version is None:
-        return max(versions, default=0) + 1
-    if version in versions:
-        raise RepositoryError(
-            f"{store.path / name / str(version)}: exists. Versions are never overwritten: leave out --version."
-        )
+        return aliases.next_number(name)
+    path = aliases.store.path / name / str(version)
+    if path.exists():
+        raise RepositoryError(f"{path}: exists. Versions are never overwritten: leave out --version.")
+    if any((change.alias, change.after) == ("retired", version) for change in aliases.history(name)):
+        raise RepositoryError(f"{path}: was retired. No number is given twice: leave out --version.")
     return version
 
 
@@ -136,23 +154,9 @@ def _require_same_contract(store: Repository, name: str, signature: Signature) -
             )
 
 
-def _stage_model(staged: Path, name: str, signature: Signature, keys: PublishKeys) -> None:
-    staged.mkdir()
-    if any("\n" in label for label in signature.classes):
-        raise RepositoryError(
-            "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
-        )
-    wanted = config.model_config(name, signature, keys)
-    text = config.dumps(wanted)
-    if config.loads(text) != wanted:
-        raise RepositoryError(f"{name}: config.pbtxt does not read back as it was written.")
-    write_text(staged / "config.pbtxt", text)
-    write_text(staged / config.LABELS_FILE, "".join(f"{label}\n" for label in signature.classes))
-
-
 def _stage_version(run: RunDirectory, staged: Path, source: str, signed: dict[str, str]) -> None:
     """Copy a version's files; whatever the model file was called, the version's signature names its bytes."""
-    staged.mkdir()
+    staged.mkdir(parents=True)
     for file in _FILES:
         shutil.copyfile(run / (source if file == config.MODEL_FILE else file), staged / file)
     _require_copied(run, staged, source, signed)
@@ -162,8 +166,16 @@ def _stage_version(run: RunDirectory, staged: Path, source: str, signed: dict[st
         dataclasses.replace(signature, hashes=hashes).save(staged / "signature.json")
 
 
+def _write_config(staged: Path, name: str, signature: Signature, keys: PublishKeys) -> None:
+    wanted = config.model_config(name, signature, keys)
+    text = config.dumps(wanted)
+    if config.loads(text) != wanted:
+        raise RepositoryError(f"{name}: config.pbtxt does not read back as it was written.")
+    write_text(staged / config.CONFIG_FILE, text)
+
+
 def _write_manifest(run: RunDirectory, staged: Path, name: str, variant: str | None) -> None:
-    evaluation = read_json(run / "evaluation.json") if (run / "evaluation.json").is_file() else {}
+    tested = {} if variant else _tested(run)  # it is full precision that was tested
     manifest = {
         "format": 1,
         "name": name,
@@ -171,12 +183,21 @@ def _write_manifest(run: RunDirectory, staged: Path, name: str, variant: str | N
         "variant": variant or FULL_PRECISION,
         "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": str(run.path.resolve()),
-        "files": {file: sha256_of(staged / file) for file in _FILES},
+        "files": {file: sha256_of(staged / file) for file in (*_FILES, config.CONFIG_FILE)},
         "sources": run.info["hashes"],
         "dataset": run.info["dataset_hashes"],
-        "test_accuracy": None if variant else evaluation.get("test", {}).get("accuracy"),  # of full precision
+        "test_accuracy": tested.get("accuracy"),
+        "test_calibration_error": tested.get("calibration", {}).get("expected_calibration_error"),
     }
     write_json(staged / MANIFEST, manifest)
+
+
+def _tested(run: RunDirectory) -> dict[str, Any]:
+    """Return what `pipeline evaluate` measured on the test split, if it did."""
+    path = run / "evaluation.json"
+    evaluation = read_json(path) if path.is_file() else {}
+    tested: dict[str, Any] = evaluation.get("test", {})
+    return tested
 
 
 def _require_copied(run: RunDirectory, staged: Path, source: str, signed: dict[str, str]) -> None:
@@ -190,36 +211,27 @@ def _require_copied(run: RunDirectory, staged: Path, source: str, signed: dict[s
             raise CheckFailed(f"{run / file}: changed while it was being published. Nothing was published.")
 
 
-def _require_served(model: Path, version: Path, variant: str | None) -> None:
-    """Load the staged copy and ask it the golden rows of its parity report."""
-    served = config.loads((model / "config.pbtxt").read_text())
-    session = open_session(version / served.default_model_filename)
-    interface = Signature.load(version / "signature.json").interface
-    goldens = Goldens.load(version, variant or FULL_PRECISION)
-    answers = [session.run(["label", "probabilities"], feed(interface, [golden.row])) for golden in goldens.rows]
-    if faults := goldens.faults((label[0, 0], probabilities[0]) for label, probabilities in answers):
-        raise CheckFailed(f"{version}: the staged copy does not answer as it was verified: {faults[0]}.")
+def _put(aliases: Aliases, staged: Path, name: str, signature: Signature) -> None:
+    """Rename the version into the repository, where nobody is served by it yet.
 
-
-def _put(store: Repository, staged: Path, name: str, number: int) -> None:
-    """Rename the whole model, or its new version, into the repository.
-
-    A later version may bring another configuration. It goes first and comes back if the version cannot follow: the
-    contract is the same, so the old version runs under either.
+    The label file is as old as the model: the classes are a part of the contract, which no later version changes.
     """
-    model = store.path / name
-    if not model.exists():
-        store.put(staged, model)
-        return
-    files = (model / "config.pbtxt", model / config.LABELS_FILE)
-    before = {file: file.read_bytes() for file in files if file.is_file()}
-    for file in files:
-        if before.get(file) != (staged / file.name).read_bytes():
-            store.replace_file(staged / file.name, file)
-    try:
-        store.put(staged / str(number), model / str(number))
-    except BaseException:
-        for file, content in before.items():
-            if file.read_bytes() != content:
-                write_bytes(file, content)
-        raise
+    store, model = aliases.store, aliases.store.path / name
+    labels = _labels(signature)
+    if store.versions(name):
+        aliases.pin(name)
+        store.put(staged, model / staged.name)
+    elif model.exists():  # its versions were all retired
+        store.write_text(model / config.LABELS_FILE, labels)
+        store.put(staged, model / staged.name)
+    else:
+        write_text(staged.parent / config.LABELS_FILE, labels)
+        store.put(staged.parent, model)
+
+
+def _labels(signature: Signature) -> str:
+    if any("\n" in label for label in signature.classes):
+        raise RepositoryError(
+            "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
+        )
+    return "".join(f"{label}\n" for label in signature.classes)

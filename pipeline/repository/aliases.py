@@ -8,25 +8,26 @@ folder of a candidate that became production stands for none, and goes with the 
 Whoever changes an alias holds `Repository.locked`; reading needs no lock::
 
     with store.locked():
-        aliases = Aliases(store)
-        aliases.set_production("sentiment", 3, "promoted")
+        Aliases(store).set_production("sentiment", 3, "promoted")
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 
-from pipeline.errors import RepositoryError, RunError
-from pipeline.files import read_record
+from pipeline.errors import RepositoryError, UsageError
 from pipeline.repository import config, history
+from pipeline.repository.config import CONFIG_FILE, LABELS_FILE
 from pipeline.repository.history import Alias, Change
 from pipeline.repository.scan import versions_of
 from pipeline.repository.transaction import Repository
+from pipeline.repository.version import Version
 
 CANDIDATE_SUFFIX = ".candidate"
-_MANIFEST: dict[str, type | tuple[type, ...]] = {"files": dict}
 
 
 def candidate_model(name: str) -> str:
@@ -40,6 +41,31 @@ class Aliases:
     def __init__(self, store: Repository) -> None:
         self.store = store
 
+    def models(self) -> list[str]:
+        """Return the names of the models; a candidate is none.
+
+        Raises:
+            UsageError: there is no such repository.
+        """
+        try:
+            folders = sorted(path.name for path in self.store.path.iterdir() if path.is_dir())
+        except OSError as error:
+            raise UsageError(f"{self.store.path}: not a model repository: {error.strerror}.") from error
+        return [name for name in folders if not name.startswith(".") and not name.endswith(CANDIDATE_SUFFIX)]
+
+    def require(self, name: str, version: int) -> Version:
+        """Return a version of a model.
+
+        Raises:
+            UsageError: there is no such model or version.
+        """
+        if name not in (models := self.models()):
+            raise UsageError(f"{name}: no such model in {self.store.path}. It has: {', '.join(models) or 'none'}.")
+        if version not in (versions := self.store.versions(name)):
+            there = ", ".join(map(str, versions)) or "none"
+            raise UsageError(f"{self.store.path / name}: no version {version}. It has: {there}.")
+        return Version(self.store.path / name / str(version))
+
     def production(self, name: str) -> int | None:
         """Return the version that answers requests to ``NAME``; None before the first.
 
@@ -48,7 +74,7 @@ class Aliases:
         Raises:
             RepositoryError: ``config.pbtxt`` is damaged.
         """
-        return self._named(self.store.path / name)
+        return self._named(name)
 
     def candidate(self, name: str) -> int | None:
         """Return the version that answers requests to ``NAME.candidate``, if there is one.
@@ -56,8 +82,12 @@ class Aliases:
         Raises:
             RepositoryError: ``config.pbtxt`` is damaged.
         """
-        version = self._named(self.store.path / candidate_model(name))
+        version = self._named(candidate_model(name))
         return None if version == self.production(name) else version
+
+    def named(self, name: str) -> dict[Alias, int | None]:
+        """Return the version that each alias names."""
+        return {"production": self.production(name), "candidate": self.candidate(name)}
 
     def history(self, name: str) -> list[Change]:
         """Return the changes that were made, oldest first.
@@ -66,15 +96,47 @@ class Aliases:
             RepositoryError: it cannot be read.
         """
         while True:
-            aliases = self._aliases(name)
-            versions = versions_of(self.store.path / name)
-            changes = history.came_true(history.read(self.store.path / name), aliases, versions)
-            if aliases == self._aliases(name):  # else somebody changed them while we read
+            named, versions = self.named(name), versions_of(self.store.path / name)
+            changes = history.came_true(history.read(self.store.path / name), named, versions)
+            if named == self.named(name):  # else somebody changed them while we read
                 return changes
 
     def previous_production(self, name: str) -> int | None:
         """Return the version that a rollback goes back to, if there is one."""
         return history.previous_production(self.history(name), versions_of(self.store.path / name))
+
+    def next_number(self, name: str) -> int:
+        """Return the number of the next version: no number is given twice, a retired version's neither."""
+        changes = history.read(self.store.path / name)
+        numbers = [change.after or 0 for change in changes]
+        return max([*self.store.versions(name), *numbers], default=0) + 1
+
+    def config(self, name: str, version: int) -> Any:
+        """Return a version's own configuration; one that was published without gets what its model is served with.
+
+        Raises:
+            RepositoryError: it is missing or damaged.
+        """
+        folder = self.store.path / name
+        own = _read(folder / str(version) / CONFIG_FILE) or _read(folder / CONFIG_FILE)
+        if own is None:
+            raise RepositoryError(f"{folder / str(version) / CONFIG_FILE}: missing. Publish the run again.")
+        return own
+
+    def served_config(self, name: str, version: int, model: str) -> str:
+        """Return the ``config.pbtxt`` under which a version of ``NAME`` is served as a model.
+
+        Raises:
+            RepositoryError: the version is damaged.
+        """
+        files = Version(self.store.path / name / str(version)).manifest["files"]
+        return config.dumps(config.served(self.config(name, version), model, version, files[config.MODEL_FILE]))
+
+    def pin(self, name: str) -> None:
+        """Name production in the version policy, where it was only the newest version so far."""
+        served, production = _read(self.store.path / name / CONFIG_FILE), self.production(name)
+        if production and served and not served.version_policy.HasField("specific"):
+            self.set_production(name, production, "")
 
     def set_production(self, name: str, version: int, reason: str, *, is_rollback: bool = False) -> None:
         """Let requests to ``NAME`` be answered by a version; if it was the candidate, it is so no longer.
@@ -86,49 +148,62 @@ class Aliases:
             is_rollback: it goes back: the version before this one shall not be what a next rollback returns to.
 
         Raises:
-            RepositoryError: there is no such version, or nothing can be written.
+            UsageError: there is no such version.
+            RepositoryError: nothing can be written.
         """
-        wanted = self._config(name, version, name)
+        self.require(name, version)
+        wanted = self.served_config(name, version, name)
         self.tidy(name)
         changes = []
         if (before := self.production(name)) != version:
             changes.append(Change.now("production", before, version, reason, is_rollback=is_rollback))
         if self.candidate(name) == version:
             changes.append(Change.now("candidate", version, None, reason))
-        self.record(name, changes)
-        self._write(self.store.path / name / "config.pbtxt", wanted)
-        self.tidy(name)
+        self._record(name, changes)
+        self.store.write_text(self.store.path / name / CONFIG_FILE, wanted)
+        self._try_to_tidy(name)
 
     def set_candidate(self, name: str, version: int | None, reason: str) -> None:
         """Let requests to ``NAME.candidate`` be answered by a version, or by none.
 
         Raises:
-            RepositoryError: there is no such version, it is production, or nothing can be written.
+            UsageError: there is no such version.
+            RepositoryError: it is production, or nothing can be written.
         """
         self.tidy(name)
         before = self.candidate(name)
         if version == before:
             return
-        if version is not None and version == self.production(name):
-            raise RepositoryError(f"{self.store.path / name}: version {version} is production, and cannot be both.")
-        wanted = "" if version is None else self._config(name, version, candidate_model(name))
-        self.record(name, [Change.now("candidate", before, version, reason)])
-        folder = self.store.path / candidate_model(name)
+        changes = [Change.now("candidate", before, version, reason)]
         if version is None:
-            self.store.remove(folder)
-        elif before is None:
+            self._record(name, changes)
+            self.store.remove(self.store.path / candidate_model(name))
+            return
+        if version == self.production(name):
+            raise RepositoryError(f"{self.store.path / name}: version {version} is production, and cannot be both.")
+        self.require(name, version)
+        wanted = self.served_config(name, version, candidate_model(name))
+        self._record(name, changes)
+        if before is None:
             self._put_candidate(name, version, wanted)
         else:
-            with self.store.staging() as staging:
-                _link(self.store.path / name / str(version), staging / str(version))
-                self.store.put(staging / str(version), folder / str(version))
-            self._write(folder / "config.pbtxt", wanted)
-        self.tidy(name)
+            self._change_candidate(name, version, wanted)
+        self._try_to_tidy(name)
 
-    def record(self, name: str, changes: list[Change]) -> None:
-        """Write changes into the history, ahead of making them."""
-        if changes:
-            self._write(self.store.path / name / history.HISTORY_FILE, history.dumps([*self.history(name), *changes]))
+    def retire(self, name: str, version: int, reason: str) -> None:
+        """Take a version out of the repository for good.
+
+        Raises:
+            UsageError: there is no such version.
+            RepositoryError: an alias names it, or nothing can be written.
+        """
+        self.require(name, version)
+        self.tidy(name)
+        for alias, named in self.named(name).items():
+            if version == named:
+                raise RepositoryError(f"{self.store.path / name}: version {version} is {alias}; it cannot be retired.")
+        self._record(name, [Change.now("retired", None, version, reason)])
+        self.store.remove(self.store.path / name / str(version))
 
     def tidy(self, name: str) -> None:
         """Remove what a change, or one that was cut off, left of a candidate that is none any more."""
@@ -140,33 +215,22 @@ class Aliases:
             if version != candidate:
                 self.store.remove(folder / str(version))
 
-    def _aliases(self, name: str) -> dict[Alias, int | None]:
-        return {"production": self.production(name), "candidate": self.candidate(name)}
+    def _try_to_tidy(self, name: str) -> None:
+        """Tidy after a change that was made; what cannot be removed counts for nothing, and goes with the next one."""
+        with contextlib.suppress(RepositoryError):
+            self.tidy(name)
 
-    def _named(self, folder: Path) -> int | None:
+    def _named(self, model: str) -> int | None:
         """Return the version that Triton answers from when it is asked for none."""
-        try:
-            policy = config.loads((folder / "config.pbtxt").read_text()).version_policy
-        except FileNotFoundError:
-            return None
-        except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
-            raise RepositoryError(f"{folder / 'config.pbtxt'}: cut off or edited: {error}.") from error
-        return max(policy.specific.versions or versions_of(folder), default=None)
+        folder = self.store.path / model
+        served = _read(folder / CONFIG_FILE)
+        return max(served.version_policy.specific.versions or versions_of(folder), default=None) if served else None
 
-    def _config(self, name: str, version: int, served_as: str) -> str:
-        """Return the ``config.pbtxt`` under which a version is served; a version of old has none of its own."""
-        folder = self.store.path / name / str(version)
-        own = folder / "config.pbtxt" if (folder / "config.pbtxt").is_file() else folder.parent / "config.pbtxt"
-        try:
-            sha256 = read_record(folder / "manifest.json", _MANIFEST)["files"][config.MODEL_FILE]
-            return config.dumps(config.served(config.loads(own.read_text()), served_as, version, sha256))
-        except (RunError, KeyError, OSError, text_format.ParseError) as error:
-            raise RepositoryError(f"{folder}: not a version that `pipeline publish` wrote: {error}") from error
-
-    def _write(self, path: Path, text: str) -> None:
-        with self.store.staging() as staging:
-            (staging / path.name).write_text(text)
-            self.store.replace_file(staging / path.name, path)
+    def _record(self, name: str, changes: list[Change]) -> None:
+        """Write changes into the history, ahead of making them."""
+        if changes:
+            text = history.dumps([*self.history(name), *changes])
+            self.store.write_text(self.store.path / name / history.HISTORY_FILE, text)
 
     def _put_candidate(self, name: str, version: int, text: str) -> None:
         model = self.store.path / name
@@ -174,9 +238,28 @@ class Aliases:
             staged = staging / candidate_model(name)
             staged.mkdir()
             _link(model / str(version), staged / str(version))
-            shutil.copyfile(model / config.LABELS_FILE, staged / config.LABELS_FILE)
-            (staged / "config.pbtxt").write_text(text)
+            shutil.copyfile(model / LABELS_FILE, staged / LABELS_FILE)
+            (staged / CONFIG_FILE).write_text(text)
             self.store.put(staged, self.store.path / staged.name)
+
+    def _change_candidate(self, name: str, version: int, text: str) -> None:
+        folder = self.store.path / candidate_model(name)
+        with self.store.staging() as staging:
+            _link(self.store.path / name / str(version), staging / str(version))
+            self.store.put(staging / str(version), folder / str(version))
+        self.store.write_text(folder / CONFIG_FILE, text)
+
+
+def _read(path: Path) -> Any | None:
+    """Return a configuration, or None where there is no such file."""
+    try:
+        return config.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
+        raise RepositoryError(
+            f"{path}: cut off or edited: {error}. Take it away, then `pipeline promote NAME VERSION` makes it anew."
+        ) from error
 
 
 def _link(version: Path, target: Path) -> None:

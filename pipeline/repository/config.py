@@ -14,12 +14,14 @@ _TYPES = {
     "INT64": pb.DataType.TYPE_INT64,
     "BOOL": pb.DataType.TYPE_BOOL,
 }
+CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
 MODEL_FILE = "model.onnx"
+SERVED_PARAMETERS = ("version", "model_sha256")
 
 
 def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.ModelConfig:
-    """Return the complete configuration of a model.
+    """Return the configuration of a version, complete but for what `served` adds.
 
     Units: the queue delay is in microseconds, as in Triton.
     """
@@ -28,7 +30,6 @@ def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.Model
         backend="onnxruntime",
         default_model_filename=MODEL_FILE,
         max_batch_size=keys.max_batch_size,
-        version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1)),
         input=[pb.ModelInput(name=t.name, data_type=_TYPES[t.dtype], dims=_dims(t)) for t in signature.inputs],
         output=[pb.ModelOutput(name=t.name, data_type=_TYPES[t.dtype], dims=_dims(t)) for t in signature.outputs],
         # KIND_AUTO: on a GPU where the server has one, on the CPU elsewhere
@@ -48,14 +49,14 @@ def model_config(name: str, signature: Signature, keys: PublishKeys) -> pb.Model
 def served(config: pb.ModelConfig, name: str, version: int, sha256: str) -> pb.ModelConfig:
     """Return a version's configuration as it is served: under a name, that version alone.
 
-    Its parameters ``version`` and ``model_sha256`` let whoever asks a server for its configuration see what it serves.
+    `SERVED_PARAMETERS` let whoever asks a server for its configuration see what it serves.
     """
     result = pb.ModelConfig()
     result.CopyFrom(config)
     result.name = name
     result.version_policy.CopyFrom(pb.ModelVersionPolicy(specific={"versions": [version]}))
-    result.parameters["version"].string_value = str(version)
-    result.parameters["model_sha256"].string_value = sha256
+    for key, value in zip(SERVED_PARAMETERS, (str(version), sha256), strict=True):
+        result.parameters[key].string_value = value
     return result
 
 

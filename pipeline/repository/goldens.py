@@ -74,7 +74,7 @@ class Goldens:
             raise RepositoryError(f"{version}: no golden rows of {variant}. Publish the run again, as a new version.")
         return cls(int(version.name), tuple(map(_golden, rows)), _TOLERANCE if is_full else _VARIANT_TOLERANCE)
 
-    def faults(self, answers: Iterable[tuple[str, Sequence[float]]]) -> list[str]:
+    def faults(self, answers: Iterable[tuple[str, Sequence[float] | NDArray[np.float32]]]) -> list[str]:
         """Return a line for each answer that is not the verified one; the answers are in the order of the rows.
 
         Args:

@@ -1,4 +1,4 @@
-"""The model repository as a set of immutable version directories, each put in place by one rename.
+"""The model repository as a set of immutable version directories, each put in place, and taken out, by one rename.
 
 A new version is built beside the repository, on the same file system, made durable, and renamed into it: Triton,
 a second publisher and a crash see the old state or the new one. Nothing half-written ever lies inside the repository,
@@ -11,14 +11,18 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import PipelineError, RepositoryError, RunError
 from pipeline.files import sync
 from pipeline.repository.scan import versions_of
 
 LOCK_FILE = ".publish.lock"
+WAIT_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
 _STAGING = ".staging-"
 
 
@@ -33,11 +37,14 @@ class Repository:
         return list(versions_of(self.path / name))
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the repository against other publishers, and sweep up what a killed one left.
+    def locked(self, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+        """Hold the repository against others who would change it, and sweep up what a killed one left.
+
+        Args:
+            wait_seconds: how long to wait for somebody else to be done.
 
         Raises:
-            RepositoryError: another publisher holds it, or it cannot be written.
+            RepositoryError: somebody else still holds it, or it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -45,14 +52,7 @@ class Repository:
         except OSError as error:
             raise RepositoryError(f"{self.path}: cannot be written: {error.strerror}.") from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RepositoryError(f"{self.path}: another `pipeline publish` holds it. Try again later.") from error
-            except OSError as error:
-                raise RepositoryError(
-                    f"{self.path}: cannot be locked: {error.strerror}. Publish to a file system that has locks."
-                ) from error
+            self._lock(lock, time.monotonic() + wait_seconds)
             self._remove_left_overs()
             yield
 
@@ -61,7 +61,7 @@ class Repository:
         """Give an empty folder on the repository's file system; whatever is left in it afterwards is removed.
 
         Raises:
-            RepositoryError: there is no room or no right to write; the repository is untouched.
+            RepositoryError: there is no room or no right to write; what is served has not changed.
         """
         try:
             with tempfile.TemporaryDirectory(prefix=self._staging_prefix, dir=self._staging_parent) as folder:
@@ -70,7 +70,7 @@ class Repository:
             cause = error if isinstance(error, OSError) else error.__cause__
             if not isinstance(cause, OSError) or isinstance(error, RunError):  # a file of the run, not of ours
                 raise
-            raise RepositoryError(f"{self.path}: {cause.strerror or cause}. The repository is untouched.") from error
+            raise RepositoryError(f"{self.path}: {cause.strerror or cause}. What is served has not changed.") from error
 
     def put(self, staged: Path, target: Path) -> None:
         """Make a staged folder durable and rename it into the repository.
@@ -93,12 +93,38 @@ class Repository:
         staged.replace(target)
         sync(target.parent)
 
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a file of the repository as `replace_file` does.
+
+        Raises:
+            RepositoryError: as `staging`.
+        """
+        with self.staging() as staging:
+            (staging / path.name).write_text(text)
+            self.replace_file(staging / path.name, path)
+
     def remove(self, path: Path) -> None:
         """Rename a folder out of the repository, if it is there, and delete it: a reader sees all of it or nothing."""
         if path.exists():
             with self.staging() as staging:
                 path.rename(staging / path.name)
                 sync(path.parent)
+
+    def _lock(self, file: IO[str], deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise RepositoryError(
+                        f"{self.path}: another command is changing it. Wait longer with --wait-seconds."
+                    ) from error
+            except OSError as error:
+                raise RepositoryError(
+                    f"{self.path}: cannot be locked: {error.strerror}. Use a file system that has locks."
+                ) from error
+            time.sleep(_LOOK_SECONDS)
 
     def _remove_left_overs(self) -> None:
         """Remove the staging folders of this repository, and of no other one beside it whose name begins alike."""
