@@ -2,7 +2,8 @@
 
 import json
 import signal
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING
@@ -85,9 +86,8 @@ def command(
 
     live = Live(url, access, timeout_seconds)
     trial = _trial(shadow, column, shadow_rows, canary_share, max_differing, max_slowdown)
-    stop = _stop_on_signals()
     model = _candidate(run_or_name, name, repository, live)
-    with closing(rollout(model, repository, live, stop, trial)) as events:
+    with _stop_on_signals() as stop, closing(rollout(model, repository, live, stop, trial)) as events:
         for event in events:
             if not isinstance(event, Record):
                 click.echo(_text(event), err=True)
@@ -135,11 +135,16 @@ def _rows(source: str, column: str, most: int) -> "list[Row]":
     return [item.row for item in islice(items_of_file(source, column), most)]
 
 
-def _stop_on_signals() -> Flag:
+@contextmanager
+def _stop_on_signals() -> Iterator[Flag]:
+    """Give a flag that Ctrl-C or SIGTERM sets, for the length of a ``with`` block."""
     stop = Flag()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _text(event: "Step | RollingBack") -> str:

@@ -1,7 +1,7 @@
 """Bring a candidate into production on a running server, or put everything back as it was."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
@@ -18,7 +18,9 @@ from pipeline.rollout.shadow import Trial
 Event = Step | RollingBack | Record
 
 
-def rollout(name: str, repository: Path, live: Live, stop: Flag, trial: Trial | None = None) -> Iterator[Event]:
+def rollout(
+    name: str, repository: Path, live: Live, stop: Flag, trial: Trial | None = None
+) -> Generator[Event, None, None]:
     """Roll out a model's candidate; where there is none, bring the server to what is production.
 
     Yields each step as it passes, and at the end the record, which is also left as ``NAME/rollout.json``.
@@ -81,8 +83,10 @@ def _attempted(attempt: Attempt, model: Path) -> Iterator[Event]:
         attempt.back(is_judged=False)
         raise
     attempt.record.outcome = "rolled out"
-    attempt.record.save(model)
-    yield attempt.tidy_up()
+    try:
+        yield attempt.tidy_up()
+    finally:
+        attempt.record.save(model)
     yield attempt.record
 
 

@@ -1,7 +1,7 @@
 """Two verified runs whose answers nobody can mistake for each other's, and repositories and servers for them."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.evaluate import evaluate
 from pipeline.export import export
+from pipeline.files import sha256_of, write_json
 from pipeline.publish import publish
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import Server, running
@@ -28,8 +29,31 @@ def contrary_run(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFac
         weights[key] = -weights[key]
     save_file(weights, path / "weights.safetensors")
     run = RunDirectory.open(path)
+    hashes = {**run.info["hashes"], "weights.safetensors": sha256_of(path / "weights.safetensors")}
+    write_json(path / "run.json", {**run.info, "hashes": hashes})
     evaluate(run)
     export(run)
     report = verify(run)
     assert report.passed, [check.detail for check in report.checks if not check.passed]
     return run
+
+
+@pytest.fixture
+def repository(verified_run: RunDirectory, tmp_path: Path) -> Path:
+    """A repository whose one model has one version, in production."""
+    publish(verified_run, tmp_path / "model_repository")
+    return tmp_path / "model_repository"
+
+
+@pytest.fixture
+def embedded(repository: Path) -> Iterator[Server]:
+    """`pipeline serve`, which loads by itself what changes on disk."""
+    with running(repository) as server:
+        yield server
+
+
+@pytest.fixture
+def triton(repository: Path) -> Iterator[Explicit]:
+    """A Triton that loads what it is told to, by those who have its token."""
+    with explicit(repository, NAME) as server:
+        yield server
