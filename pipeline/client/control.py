@@ -70,11 +70,6 @@ class Control:
             if entry.state == "UNAVAILABLE"
         }
 
-    def policy(self, model: str, timeout_seconds: float = 5) -> tuple[int, ...]:
-        """Return the versions that a model's configuration names, as the server read it; none where it names none."""
-        config = self._call("ModelConfig", service_pb2.ModelConfigRequest(name=model), timeout_seconds).config
-        return tuple(config.version_policy.specific.versions)
-
     def ask(self, model: str, timeout_seconds: float) -> None:
         """Send one real inference and wait for the answer.
 
@@ -101,6 +96,15 @@ class Control:
     def unload(self, model: str, timeout_seconds: float) -> None:
         """Take a model out of service."""
         self._call("RepositoryModelUnload", service_pb2.RepositoryModelUnloadRequest(model_name=model), timeout_seconds)
+
+    def config(self, model: str, timeout_seconds: float = 5) -> model_config_pb2.ModelConfig:
+        """Return a model's configuration as the server resolved it."""
+        return self._call("ModelConfig", service_pb2.ModelConfigRequest(name=model), timeout_seconds).config
+
+    def statistics(self, model: str, timeout_seconds: float = 5) -> dict[int, int]:
+        """Return how many requests each loaded version of a model has answered well."""
+        reply = self._call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=model), timeout_seconds)
+        return {int(item.version): item.inference_stats.success.count for item in reply.model_stats}
 
     def _index(self, timeout_seconds: float) -> Any:
         return self._call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), timeout_seconds).models

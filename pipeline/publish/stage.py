@@ -217,7 +217,7 @@ def _put(aliases: Aliases, staged: Path, name: str, signature: Signature) -> Non
     The label file is as old as the model: the classes are a part of the contract, which no later version changes.
     """
     store, model = aliases.store, aliases.store.path / name
-    labels = _labels(signature)
+    labels = config.labels(signature)
     if store.versions(name):
         aliases.pin(name)
         store.put(staged, model / staged.name)
@@ -227,11 +227,3 @@ def _put(aliases: Aliases, staged: Path, name: str, signature: Signature) -> Non
     else:
         write_text(staged.parent / config.LABELS_FILE, labels)
         store.put(staged.parent, model)
-
-
-def _labels(signature: Signature) -> str:
-    if any("\n" in label for label in signature.classes):
-        raise RepositoryError(
-            "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
-        )
-    return "".join(f"{label}\n" for label in signature.classes)

@@ -53,14 +53,22 @@ class Aliases:
             raise UsageError(f"{self.store.path}: not a model repository: {error.strerror}.") from error
         return [name for name in folders if not name.startswith(".") and not name.endswith(CANDIDATE_SUFFIX)]
 
+    def require_model(self, name: str) -> None:
+        """Refuse a name that is no model's.
+
+        Raises:
+            UsageError: there is no such model.
+        """
+        if name not in (models := self.models()):
+            raise UsageError(f"{name}: no such model in {self.store.path}. It has: {', '.join(models) or 'none'}.")
+
     def require(self, name: str, version: int) -> Version:
         """Return a version of a model.
 
         Raises:
             UsageError: there is no such model or version.
         """
-        if name not in (models := self.models()):
-            raise UsageError(f"{name}: no such model in {self.store.path}. It has: {', '.join(models) or 'none'}.")
+        self.require_model(name)
         if version not in (versions := self.store.versions(name)):
             there = ", ".join(map(str, versions)) or "none"
             raise UsageError(f"{self.store.path / name}: no version {version}. It has: {there}.")

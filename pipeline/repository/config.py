@@ -5,6 +5,7 @@ import json
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from pipeline.errors import RepositoryError
 from pipeline.recipe import PublishKeys
 from pipeline.signature import BATCH, Signature, Tensor
 
@@ -58,6 +59,19 @@ def served(config: pb.ModelConfig, name: str, version: int, sha256: str) -> pb.M
     for key, value in zip(SERVED_PARAMETERS, (str(version), sha256), strict=True):
         result.parameters[key].string_value = value
     return result
+
+
+def labels(signature: Signature) -> str:
+    """Return the content of `LABELS_FILE`.
+
+    Raises:
+        RepositoryError: a class name holds a line break.
+    """
+    if any("\n" in label for label in signature.classes):
+        raise RepositoryError(
+            "a class name holds a line break, which Triton's label file cannot. Rename it in the data."
+        )
+    return "".join(f"{label}\n" for label in signature.classes)
 
 
 def dumps(config: pb.ModelConfig) -> str:

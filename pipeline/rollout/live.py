@@ -78,7 +78,7 @@ class Live:
                 raise CheckFailed(f"{self.url}: {model}: serving {_words(serving)}, wanted {_words(wanted)}.")
             time.sleep(PAUSE_SECONDS)
         with self._control() as control:
-            policy = control.policy(model)
+            policy = tuple(control.config(model).version_policy.specific.versions)
         if policy not in (wanted, ()):  # a configuration from before aliases names none
             raise CheckFailed(f"{self.url}: {model}: configured for {_words(policy)}, wanted {_words(wanted)}.")
         return self.require_answers(model, goldens)
