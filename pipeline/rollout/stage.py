@@ -44,7 +44,7 @@ def rollout(
         version = Aliases(store).candidate(name)
         record = Record(name, live.url, version or before, before)
         if version is None:
-            yield record.passed("in service", lambda: live.settle(name, Goldens.load(repository / name / str(before))))
+            yield record.passed("production answers", lambda: live.settle(name, Goldens.load(repository / name / str(before))))
             record.outcome = "rolled out"
             yield record
             return
@@ -58,13 +58,15 @@ def require_ready(name: str, repository: Path, live: Live) -> int:
         UsageError: there is no such model, or none of its versions is production.
         ServerError: the server cannot be reached, or wants a token.
     """
-    live.versions(name)
-    before = Aliases(Repository(repository)).production(name)
+    aliases = Aliases(Repository(repository))
+    before = aliases.production(name)
     if before is None:
+        models = ", ".join(aliases.models()) or "none"
         raise UsageError(
-            f"{repository / name}: no version is production, so there is none to go back to. Put the first one there "
-            "with `pipeline publish`."
+            f"{name}: no version of it is production in {repository}, so there is none to go back to; it has {models}. "
+            "`pipeline publish` puts a first version into production."
         )
+    live.versions(name)
     return before
 
 

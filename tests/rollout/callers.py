@@ -13,6 +13,9 @@ import numpy as np
 from pipeline.client import Access, Client
 from pipeline.errors import PipelineError
 from pipeline.repository.goldens import Golden, Goldens
+from tests.serve.asking import eventually
+
+CALLERS = 8
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Timeline:
 
 
 @contextmanager
-def calling(url: str, access: Access, version: Path, count: int = 8) -> Iterator[Calls]:
+def calling(url: str, access: Access, version: Path, count: int = CALLERS) -> Iterator[Calls]:
     """Let callers ask the golden rows of a version's model, each row alone, for the length of a ``with`` block."""
     rows = [golden.row for golden in Goldens.load(version).rows]
     calls, stop = Calls(), Flag()
@@ -110,3 +113,9 @@ def calling(url: str, access: Access, version: Path, count: int = 8) -> Iterator
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def more(calls: Calls) -> None:
+    """Wait until every caller has been answered again."""
+    wanted = len(calls.answers) + 2 * CALLERS
+    eventually(lambda: len(calls.answers) > wanted, 30)

@@ -2,21 +2,41 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
+from pipeline.commands import main
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.files import sha256_of, write_json
 from pipeline.publish import publish
+from pipeline.repository.aliases import Aliases
+from pipeline.repository.goldens import Goldens
+from pipeline.repository.transaction import Repository
+from pipeline.rollout import Live
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import Server, running
 from pipeline.verify import verify
+from tests.rollout.callers import Timeline, calling, more
 from tests.rollout.explicit import Explicit, explicit
 
 NAME = "opinions"
+
+
+def aliases_of(repository: Path) -> tuple[int | None, int | None]:
+    """Production and candidate, as they stand on disk."""
+    there = Aliases(Repository(repository))
+    return there.production(NAME), there.candidate(NAME)
+
+
+def roll_out(*words: object, token: str = "") -> Result:
+    """Run the command."""
+    return CliRunner(env={"PIPELINE_TOKEN": token}).invoke(main, ["rollout", *map(str, words)])
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +63,42 @@ def repository(verified_run: RunDirectory, tmp_path: Path) -> Path:
     """A repository whose one model has one version, in production."""
     publish(verified_run, tmp_path / "model_repository")
     return tmp_path / "model_repository"
+
+
+@pytest.fixture(scope="module")
+def steady(verified_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Steady"]:
+    """A repository and a Triton that wants a token, for rollouts that all leave version 1 in production."""
+    repository = tmp_path_factory.mktemp("steady") / "model_repository"
+    publish(verified_run, repository)
+    with explicit(repository, NAME) as server:
+        yield Steady(repository, server)
+
+
+@dataclass(frozen=True)
+class Steady:
+    """A repository, and the server that serves it."""
+
+    repository: Path
+    server: Explicit
+
+    @property
+    def live(self) -> Live:
+        return Live(self.server.grpc_url, self.server.access)
+
+    @contextmanager
+    def untouched(self, candidate: bool = False) -> Iterator[None]:
+        """Check that production answers as ever, all the while and afterwards, and whether a candidate is left."""
+        first = self.repository / NAME / "1"
+        with calling(self.live.url, self.live.access, first, 2) as calls:
+            yield
+            more(calls)
+        assert calls.failures == []
+        assert calls.wrong({1: Goldens.load(first)}, Timeline.beginning_with(1)) == []
+        assert self.live.versions(NAME) == (1,)
+        assert self.live.versions(f"{NAME}.candidate") == ()
+        production, left = aliases_of(self.repository)
+        assert production == 1
+        assert (left is not None) == candidate
 
 
 @pytest.fixture

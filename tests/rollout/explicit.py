@@ -25,11 +25,13 @@ class Explicit:
 
     Attributes:
         grpc_url: host and port for gRPC.
+        metrics_url: where Prometheus reads.
         access: what its administrator shows.
         pid: its process.
     """
 
     grpc_url: str
+    metrics_url: str
     access: Access
     pid: int
 
@@ -49,4 +51,5 @@ def explicit(repository: Path, *models: str, port: int = 0) -> Iterator[Explicit
         ]
         with started(command, environment(folder, triton), folder, name, lambda _: None) as process:
             eventually(lambda: is_listening("127.0.0.1", options.grpc_port), 30)
-            yield Explicit(f"127.0.0.1:{options.grpc_port}", Access(token=TOKEN), process.pid)
+            urls = (f"127.0.0.1:{port}" for port in (options.grpc_port, options.metrics_port))
+            yield Explicit(*urls, Access(token=TOKEN), process.pid)
