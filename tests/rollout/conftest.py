@@ -18,7 +18,7 @@ from pipeline.publish import publish
 from pipeline.repository.aliases import Aliases
 from pipeline.repository.goldens import Goldens
 from pipeline.repository.transaction import Repository
-from pipeline.rollout import Live
+from pipeline.rollout import Event, Live, Step
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import Server, running
 from pipeline.verify import verify
@@ -32,6 +32,14 @@ def aliases_of(repository: Path) -> tuple[int | None, int | None]:
     """Production and candidate, as they stand on disk."""
     there = Aliases(Repository(repository))
     return there.production(NAME), there.candidate(NAME)
+
+
+def up_to(name: str, rolling: Iterator[Event]) -> None:
+    """Let a rollout go on until a step has passed."""
+    for event in rolling:
+        if isinstance(event, Step) and event.name == name:
+            return
+    raise AssertionError(f"no step {name!r}")
 
 
 def roll_out(*words: object, token: str = "") -> Result:
