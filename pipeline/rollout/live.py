@@ -84,12 +84,13 @@ class Live:
         return self.require_answers(model, goldens)
 
     def warm(self, model: str, goldens: Goldens) -> dict[str, float]:
-        """Ask one golden row, then as many as the largest batch holds, whatever the answers; return how long each took.
+        """Ask one golden row, then as many as the largest batch holds; return how long each took.
 
         Raises:
-            ServerError: the server refused, or cannot be reached.
+            CheckFailed: the server refused a row.
+            ServerError: it cannot be reached.
         """
-        with self.client(model, goldens.version) as client:
+        with self._asking(model, goldens.version) as client:
             whole = _batch(client, goldens)
             begun = time.monotonic()
             client.classify([goldens.rows[0].row])
@@ -109,13 +110,10 @@ class Live:
             CheckFailed: an answer is not the verified one, or the server refused a row.
             ServerError: it cannot be reached.
         """
-        with self.client(model, version) as client:
+        with self._asking(model, version) as client:
             whole = _batch(client, goldens)
-            try:
-                singly = [client.classify([golden.row])[0] for golden in goldens.rows]
-                together = client.classify([golden.row for golden in whole.rows])
-            except RequestError as error:
-                raise CheckFailed(str(error)) from error
+            singly = [client.classify([golden.row])[0] for golden in goldens.rows]
+            together = client.classify([golden.row for golden in whole.rows])
         faults = goldens.faults(map(_answer, singly)) or whole.faults(map(_answer, together))
         if faults:
             raise CheckFailed(f"{self.url}: {model} does not answer as it was verified: {faults[0]}.")
@@ -125,6 +123,15 @@ class Live:
         """Return a client of a model, or of one of its versions, that asks one thing at a time."""
         number = "" if version is None else str(version)
         return Client(self.url, model, number, access=self.access, timeout_seconds=self.timeout_seconds, in_flight=1)
+
+    @contextmanager
+    def _asking(self, model: str, version: int | None) -> Iterator[Client]:
+        """Give a client; what the server refuses speaks against the model."""
+        with self.client(model, version) as client:
+            try:
+                yield client
+            except RequestError as error:
+                raise CheckFailed(str(error)) from error
 
     @contextmanager
     def _control(self) -> Iterator[Control]:
