@@ -20,6 +20,7 @@ from pipeline.client.comparison import Comparison
 from pipeline.client.contract import Contract
 from pipeline.client.exchange import Prediction, Row
 from pipeline.client.request_log import RequestLog
+from pipeline.client.retries import Counters
 from pipeline.client.split import Split
 from pipeline.client.stop_rule import StopRule
 from pipeline.client.transport import AsyncClient, Client
@@ -30,6 +31,7 @@ __all__ = [
     "Client",
     "Comparison",
     "Contract",
+    "Counters",
     "Prediction",
     "RequestLog",
     "Row",

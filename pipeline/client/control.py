@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from pipeline.client.access import Access
+from pipeline.client.access import Access, fault, said
 from pipeline.errors import RequestError
 
 CANARY_ID = "pipeline-canary"
@@ -114,7 +114,7 @@ class Control:
             return getattr(self._stub, method)(request, timeout=timeout_seconds, metadata=self._access.metadata)
         except grpc.RpcError as error:
             kind = Busy if error.code() in BUSY_CODES else RequestError
-            raise kind(_one_line(error.details() or error.code().name)) from error
+            raise kind(fault(said(error)) or _one_line(error.details() or error.code().name)) from error
 
 
 def canary(config: model_config_pb2.ModelConfig) -> service_pb2.ModelInferRequest:

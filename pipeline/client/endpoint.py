@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 import grpc
 from tritonclient.grpc import service_pb2
 
-from pipeline.client.access import Access
+from pipeline.client.access import Access, fault, said
 from pipeline.client.contract import Contract
 from pipeline.client.exchange import Exchange
+from pipeline.client.request_log import RequestLog
 from pipeline.errors import RequestError, ServerError, UsageError
 
 INDEX_REQUEST = service_pb2.RepositoryIndexRequest()
@@ -24,10 +25,11 @@ class Endpoint:
         url: host and gRPC port of the server.
         model: the model's name in the repository.
         version: a version number; empty for the one that the server chooses.
-        timeout_seconds: the deadline of each request.
+        timeout_seconds: the deadline of each request, with all that is done to have it answered.
         batch_size: the most rows in one request; None for the model's own limit, which always holds.
         in_flight: the most requests that are on their way at once.
         access: how the server is reached.
+        log: where a sample of the rows and their predictions is written; the maker of the log closes it.
 
     Raises:
         UsageError: an option is out of range, or the address is a web address.
@@ -41,6 +43,7 @@ class Endpoint:
     batch_size: int | None = None
     in_flight: int = 8
     access: Access = field(default_factory=Access)
+    log: RequestLog | None = None
     _contract: Contract | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,11 +59,21 @@ class Endpoint:
 
     def _exchange(self, contract: Contract, rows: object) -> Exchange:
         require_rows(rows)
-        return Exchange(contract, self.model, self.version, self.batch_size, self.in_flight)
+        return Exchange(contract, self.model, self.version, self.batch_size, self.in_flight, self.log)
 
-    def _is_overdue(self, error: Any) -> bool:
-        """Return whether a call failed for want of time: then nothing more is asked."""
-        return bool(error.code() == grpc.StatusCode.DEADLINE_EXCEEDED)
+    def _is_plain(self, error: Any) -> bool:
+        """Return whether a failed call says why itself, or had no time to: then nothing more is asked."""
+        return error.code() == grpc.StatusCode.DEADLINE_EXCEEDED or bool(fault(said(error)))
+
+    def _hidden(self, error: Any) -> Any | None:
+        """Return what a server has that would not say so, which is all that was asked; None when nobody answered."""
+        is_silent = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+        if is_silent and not fault(said(error)):
+            return None
+        asked = service_pb2.RepositoryIndexResponse.ModelIndex(
+            name=self.model, version=self.version or "1", state="READY"
+        )
+        return service_pb2.RepositoryIndexResponse(models=[asked])
 
     def _failure(self, error: Any, index: Any | None) -> ServerError:
         """Say why a call failed.
@@ -70,15 +83,17 @@ class Endpoint:
             index: the server's list of models, asked for after the failure; None when there is none.
         """
         reason = " ".join((error.details() or error.code().name).split())
-        if self._is_overdue(error):
+        if refusal := fault(said(error)):
+            return ServerError(f"{self.url}: {refusal}.")
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
             return ServerError(
                 f"{self.url}: no answer from {self.model} within {self.timeout_seconds:g} s. "
                 "Check the address, send fewer rows at once, or allow more time."
             )
-        if index is None:
+        if index is None or error.code() == grpc.StatusCode.UNIMPLEMENTED:
             return ServerError(
                 f"{self.url}: no Triton server answers on this gRPC port ({reason.rsplit(': ')[-1]}). "
-                "Start one with `pipeline serve`, or correct the address."
+                f"Start one with `pipeline serve`, or correct the address.{self.access.hint(error)}"
             )
         if missing := self._missing(index.models):
             return RequestError(f"{self.url}: {missing}")

@@ -15,6 +15,7 @@ from tritonclient.grpc import InferResult, service_pb2
 
 from pipeline.client.access import MESSAGE_BYTES
 from pipeline.client.contract import Contract
+from pipeline.client.request_log import RequestLog
 from pipeline.errors import DataError, RequestError
 
 Row = str | bytes | NDArray[np.floating[Any]] | Sequence[Sequence[float]]
@@ -42,17 +43,33 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Request:
-    """A `ModelInferRequest`, and the number that each of its rows has in the exchange."""
+    """A `ModelInferRequest`, and what is to be done with its answer.
+
+    Attributes:
+        message: the request.
+        rows: the number that each of its rows has in the exchange.
+        logged: the place in the request, and the packed row, of each one drawn for the log.
+    """
 
     message: Any
     rows: tuple[int, ...]
+    logged: tuple[tuple[int, Any], ...] = ()
 
 
 class Exchange:
     """One stream of rows. Not for sharing between threads."""
 
-    def __init__(self, contract: Contract, model: str, version: str, batch_size: int | None, in_flight: int) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        model: str,
+        version: str,
+        batch_size: int | None,
+        in_flight: int,
+        log: RequestLog | None = None,
+    ) -> None:
         self.contract = contract
+        self._log = log
         self._address = {"model_name": model, "model_version": version}
         self._batch_size = min(batch_size or contract.max_batch_size, contract.max_batch_size)
         self._window_size, self._window_bytes = self._batch_size * in_flight, BATCH_BYTES * in_flight
@@ -99,7 +116,11 @@ class Exchange:
         Raises:
             RequestError: the answer has not the outputs, or not the shape, that the contract promises.
         """
-        self._early.update(zip(request.rows, self._predictions(response, len(request.rows)), strict=True))
+        predictions = list(self._predictions(response, len(request.rows)))
+        if self._log:
+            for place, row in request.logged:
+                self._log.write(response.model_name, response.model_version, row, predictions[place])
+        self._early.update(zip(request.rows, predictions, strict=True))
         while self._rows_answered in self._early:
             yield self._early.pop(self._rows_answered)
             self._rows_answered += 1
@@ -128,7 +149,10 @@ class Exchange:
                 row[: len(frames)] = frames
             _add_input(message, "features", "FP32", features.shape, features.tobytes())
             _add_input(message, "lengths", "INT64", lengths.shape, lengths.tobytes())
-        return Request(message, tuple(number for _, number, _ in batch))
+        drawn = [place for place in range(len(batch)) if self._log.is_drawn()] if self._log else []
+        return Request(
+            message, tuple(number for _, number, _ in batch), tuple((place, packed[place]) for place in drawn)
+        )
 
     def _predictions(self, response: Any, count: int) -> Iterator[Prediction]:
         result, classes = InferResult(response), self.contract.classes

@@ -8,19 +8,21 @@ import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import quote
 
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from pipeline.client.access import fault
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.exchange import Prediction, Row
 from pipeline.errors import RequestError, ServerError
 
 _JSON_BYTES = "Inference-Header-Content-Length"  # what follows these many bytes is tensors
+_GRPC_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
 _OUTPUTS = ("probabilities", "label", "valid")
 
 
@@ -75,20 +77,29 @@ class HttpClient(Endpoint):
             except ConnectionResetError:  # of a server that is there; to ask a model twice changes nothing
                 response, content = self._sent(method, path, head or {}, body)
         except (OSError, HTTPException) as error:
+            if refusal := fault(str(error)):
+                raise ServerError(f"{self.url}: {refusal}.") from error
             raise ServerError(
                 f"{self.url}: no Triton server answers on this HTTP port ({str(error) or type(error).__name__}). "
                 "Start one with `pipeline serve`, or correct the address."
             ) from error
         if response.status != 200:
             reason = " ".join(content.decode(errors="replace").split())
+            if refusal := fault(f"{_GRPC_CODES.get(response.status, '')} {reason}"):
+                raise ServerError(f"{self.url}: {refusal}.")
             raise RequestError(f"{self.url}: {self.model} refused the request: {response.status} {reason}")
         return response.headers, content
 
     def _sent(self, method: str, path: str, head: dict[str, str], body: bytes) -> tuple[HTTPResponse, bytes]:
-        with contextlib.closing(HTTPConnection(self.url, timeout=self.timeout_seconds)) as connection:
-            connection.request(method, path, body, head)
+        with contextlib.closing(self._connection()) as connection:
+            connection.request(method, path, body, {**self.access.headers, **head})
             response = connection.getresponse()
             return response, response.read()
+
+    def _connection(self) -> HTTPConnection:
+        if not self.access.is_secure:
+            return HTTPConnection(self.url, timeout=self.timeout_seconds)
+        return HTTPSConnection(self.url, timeout=self.timeout_seconds, context=self.access.context())
 
 
 def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
@@ -107,7 +118,8 @@ def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
 
 
 def _from_http(answer: dict[str, Any], content: bytes) -> Any:
-    message, start = service_pb2.ModelInferResponse(model_name=answer["model_name"]), 0
+    names = {name: answer.get(name, "") for name in ("model_name", "model_version")}
+    message, start = service_pb2.ModelInferResponse(**names), 0
     for tensor in answer["outputs"]:
         size = tensor["parameters"]["binary_data_size"]
         message.outputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])

@@ -26,10 +26,16 @@ def access_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--ca", type=click.Path(path_type=Path), help="Authority (PEM) that signed the server's certificate.")
     @click.option("--certificate", type=click.Path(path_type=Path), help="This client's certificate (PEM).")
     @click.option("--key", type=click.Path(path_type=Path), help="The private key (PEM) of --certificate.")
+    @click.option(
+        "--server-name", default="", show_default=False, metavar="HOST", help="Host name in the server's certificate."
+    )
     @functools.wraps(function)
-    def with_access(*, ca: Path | None, certificate: Path | None, key: Path | None, **others: Any) -> None:
+    def with_access(
+        *, ca: Path | None, certificate: Path | None, key: Path | None, server_name: str, **others: Any
+    ) -> None:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the error says it; gRPC's own log would say it thrice
         from pipeline.client import Access
 
-        function(access=Access(ca, certificate, key, os.environ.get("PIPELINE_TOKEN", "")), **others)
+        function(access=Access(ca, certificate, key, os.environ.get("PIPELINE_TOKEN", ""), server_name), **others)
 
     return with_access

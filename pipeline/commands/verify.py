@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from pipeline.commands.options import access_options
 from pipeline.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
+    from pipeline.client import Access
     from pipeline.verify import Check
 
 FOR_A_MODEL = ("reference", "signature", "rows", "sizes", "absolute", "relative", "output")
@@ -66,6 +68,7 @@ def _sizes(context: click.Context, option: click.Parameter, given: tuple[str, ..
 @click.option("--relative", type=click.FloatRange(min=0), default=0.0, help="allowed |Δ| / |reference|.")
 @click.option("--output", type=click.Path(path_type=Path), help="The record; MODEL.parity.json by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print parity.json instead of a line for each check.")
+@access_options
 @click.pass_context
 def command(
     context: click.Context,
@@ -88,6 +91,7 @@ def command(
     relative: float,
     output: Path | None,
     as_json: bool,
+    access: "Access",
 ) -> None:
     """Compare the exported model with PyTorch and write RUN/parity.json; exit 3 if any check fails.
 
@@ -146,6 +150,7 @@ def command(
             engines=(*engines, *([f"grpc://{endpoint}"] if endpoint else [])),
             against=against,
             endpoint_model=endpoint_model,
+            access=access,
             targets=targets,
             only=only,
             progress=show,

@@ -9,12 +9,12 @@
 from collections.abc import Generator, Iterable, Iterator
 from itertools import tee
 
-from pipeline.client import Client, Prediction
+from pipeline.client import Client, Prediction, Split
 from pipeline.errors import PipelineError
 from pipeline.predict.inputs import Item
 
 
-def predict(client: Client, items: Iterable[Item]) -> Generator[tuple[Item, Prediction]]:
+def predict(client: Client | Split, items: Iterable[Item]) -> Generator[tuple[Item, Prediction]]:
     """Yield each item with its prediction, in order, holding only a few requests' worth of items at once.
 
     What the items raise is raised after the answers to those before it.

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pipeline.client import Client
+from pipeline.client import Access, Client
 from pipeline.client.over_http import HttpClient
 from pipeline.errors import UsageError
 from pipeline.gate import PRECISIONS
@@ -68,10 +68,12 @@ class Engines(ExitStack):
         model: the model file.
         reference: the trained run.
         served_name: the model's name at the endpoints.
+        access: how the endpoints are reached.
     """
 
-    def __init__(self, model: Path, reference: Reference, served_name: str) -> None:
+    def __init__(self, model: Path, reference: Reference, served_name: str, access: Access | None = None) -> None:
         super().__init__()
+        self._access = access or Access()
         self._model, self._reference, self._served_name = model, reference, served_name
         self._made: dict[str, Engine] = {}
 
@@ -107,7 +109,7 @@ class Engines(ExitStack):
 
     def _endpoint(self, name: str) -> EndpointEngine:
         scheme = next(scheme for scheme in SCHEMES if name.startswith(scheme))
-        client = SCHEMES[scheme](name.removeprefix(scheme).rstrip("/"), self._served_name)
+        client = SCHEMES[scheme](name.removeprefix(scheme).rstrip("/"), self._served_name, access=self._access)
         self.callback(client.close)
         return EndpointEngine(client, name)
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 
 from pipeline import __version__
+from pipeline.client import Access
 from pipeline.errors import UsageError
 from pipeline.files import sha256_of
 from pipeline.gate import PRECISIONS
@@ -37,6 +38,7 @@ def verify(
     engines: tuple[str, ...] = (),
     against: str = REFERENCE,
     endpoint_model: str | None = None,
+    access: Access | None = None,
     targets: tuple[str, ...] = (),
     only: Collection[str] = (),
     progress: Callable[[Check], None] = lambda _: None,
@@ -52,6 +54,7 @@ def verify(
         engines: names of more engines to check; see `named`, or ``grpc://HOST:PORT``, ``http://HOST:PORT``.
         against: the name of the engine that these are compared with.
         endpoint_model: the model's name at an endpoint; the run's own by default.
+        access: how the endpoints are reached: TLS, a token.
         targets: names of the Triton releases that must load it; by default every one that is known.
         only: names of the checks to make, all by default; with any, nothing is written and nothing counts as verified.
         progress: called with every check as it is made.
@@ -82,7 +85,7 @@ def verify(
             found.append(check)
         return tuple(found)
 
-    with Engines(run / "model.onnx", reference, endpoint_model or run.info["name"]) as opened:
+    with Engines(run / "model.onnx", reference, endpoint_model or run.info["name"], access) as opened:
         subject = Subject(run, reference, dataset, opened, wanted)
         for name in filter(is_live, (*engines, against)):
             opened.named(name)  # who cannot be reached is not a failed check: nothing is written

@@ -5,7 +5,8 @@ import pipeline.client
 
 
 def test_the_public_surface_is_what_the_documentation_names():
-    assert pipeline.client.__all__ == ["Access", "AsyncClient", "Client", "Contract", "Prediction", "Row"]
+    clients = ["Access", "AsyncClient", "Client", "Contract", "Counters", "Prediction", "Row"]
+    assert sorted(pipeline.client.__all__) == sorted([*clients, "Comparison", "RequestLog", "Split", "StopRule"])
     assert all(hasattr(pipeline.client, name) for name in pipeline.client.__all__)
 
 
