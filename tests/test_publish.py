@@ -1,9 +1,7 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -178,38 +176,6 @@ def test_a_second_publisher_waits_for_the_first(verified_run: RunDirectory, tmp_
         published = [threads.submit(publish, verified_run, tmp_path, wait_seconds=120) for _ in range(2)]
     assert {path.result().name for path in published} == {"1", "2"}
     assert Aliases(Repository(tmp_path)).production("opinions") == 2
-
-
-def test_a_publisher_killed_at_any_moment_leaves_whole_versions_only(
-    verified_run: RunDirectory, tmp_path: Path
-) -> None:
-    repository = tmp_path / "repository"
-    script = (
-        "import os, signal, sys; from pathlib import Path; from pipeline.publish import publish;"
-        "from pipeline.run_directory import RunDirectory; calls = 0\n"
-        "def trace(event, arguments):\n"
-        "    global calls\n"
-        "    ours = any(str(argument).startswith(sys.argv[2]) for argument in arguments)\n"
-        "    if ours and event in ('open', 'os.rename', 'os.mkdir'):\n"
-        "        calls += 1\n"
-        "        if calls == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "sys.addaudithook(trace)\n"
-        "publish(RunDirectory.open(Path(sys.argv[1])), Path(sys.argv[2]) / 'repository')"
-    )
-    kills = 0
-    for call in range(1, 60, 6):
-        command = [sys.executable, "-c", script, str(verified_run.path), str(tmp_path), str(call)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        kills += done.returncode == -signal.SIGKILL
-        for model in repository.glob("*/"):
-            for version in Repository(repository).versions(model.name):
-                manifest = json.loads((model / str(version) / "manifest.json").read_text())
-                files = {name: sha256_of(model / str(version) / name) for name in manifest["files"]}
-                assert files == manifest["files"]
-        assert {path.name for path in repository.glob("*/")} <= {"opinions"}
-    assert kills >= 3
-    publish(verified_run, repository)
-    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 def test_a_full_disk_leaves_the_repository_untouched(verified_run: RunDirectory, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pipeline.errors import PipelineError, RepositoryError
 from pipeline.release.served import Served, look
 from pipeline.repository import config, history
 from pipeline.repository.aliases import Aliases, candidate_model
+from pipeline.repository.config import CONFIG_FILE, LABELS_FILE
 from pipeline.repository.transaction import Repository
 from pipeline.repository.version import Version
 
@@ -107,9 +108,20 @@ def _model(aliases: Aliases, name: str) -> ModelStatus:
 
 
 def _marks(aliases: Aliases, name: str) -> list[object]:
-    """Return what every change leaves another one of."""
-    files = [aliases.store.path / model / config.CONFIG_FILE for model in (name, candidate_model(name))]
-    return [aliases.store.versions(name), *(file.read_bytes() if file.exists() else None for file in files)]
+    """Return what is another after every change: the history grows."""
+    path = aliases.store.path
+    files = [
+        path / name / history.HISTORY_FILE,
+        *(path / model / CONFIG_FILE for model in (name, candidate_model(name))),
+    ]
+    return [aliases.store.versions(name), *map(_content, files)]
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def _look_at(aliases: Aliases, name: str) -> ModelStatus:
@@ -167,12 +179,12 @@ def _alias_faults(aliases: Aliases, name: str) -> list[str]:
 
 def _served_faults(aliases: Aliases, name: str, version: int, model: str) -> list[str]:
     if version not in aliases.store.versions(name):
-        return [f"{aliases.store.path / model / config.CONFIG_FILE}: names version {version}, which is not there."]
+        return [f"{aliases.store.path / model / CONFIG_FILE}: names version {version}, which is not there."]
     own, folder = aliases.store.path / name / str(version), aliases.store.path / model
     try:
-        wanted = {config.LABELS_FILE: config.labels(Version(own).signature)}
-        if (own / config.CONFIG_FILE).is_file():  # a version from before aliases has none
-            wanted[config.CONFIG_FILE] = aliases.served_config(name, version, model)
+        wanted = {LABELS_FILE: config.labels(Version(own).signature)}
+        if (own / CONFIG_FILE).is_file():  # a version from before aliases has none
+            wanted[CONFIG_FILE] = aliases.served_config(name, version, model)
         differing = [folder / file for file, text in wanted.items() if (folder / file).read_text() != text]
     except (PipelineError, OSError) as error:
         return [str(error)]

@@ -6,6 +6,7 @@
     transaction.py  a change is wholly there or not at all
     aliases.py      which version is production, and which the candidate
     history.py      what they were before
+    version.py      one version: its manifest, its bytes, its answers
     goldens.py      the verified answers that a version carries
     config.py       ``config.pbtxt``, through Triton's protobufs
 """

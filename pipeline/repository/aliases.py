@@ -103,11 +103,10 @@ class Aliases:
         Raises:
             RepositoryError: it cannot be read.
         """
-        while True:
-            named, versions = self.named(name), versions_of(self.store.path / name)
-            changes = history.came_true(history.read(self.store.path / name), named, versions)
-            if named == self.named(name):  # else somebody changed them while we read
-                return changes
+        seen = None
+        while seen != (seen := self._seen(name)):  # else somebody changed it while we looked
+            pass
+        return history.came_true(*seen)
 
     def previous_production(self, name: str) -> int | None:
         """Return the version that a rollback goes back to, if there is one."""
@@ -227,6 +226,10 @@ class Aliases:
         """Tidy after a change that was made; what cannot be removed counts for nothing, and goes with the next one."""
         with contextlib.suppress(RepositoryError):
             self.tidy(name)
+
+    def _seen(self, name: str) -> tuple[list[Change], dict[Alias, int | None], tuple[int, ...]]:
+        folder = self.store.path / name
+        return history.read(folder), self.named(name), versions_of(folder)
 
     def _named(self, model: str) -> int | None:
         """Return the version that Triton answers from when it is asked for none."""

@@ -81,9 +81,9 @@ def came_true(changes: list[Change], aliases: dict[Alias, int | None], versions:
     """
     kept = [change for change in changes if change.alias != "retired" or change.after not in versions]
     for alias, named in aliases.items():
-        last = next((change for change in reversed(kept) if change.alias == alias), None)
-        if last and last.after != named and last.before == named:
-            kept.remove(last)
+        last = max((place for place, change in enumerate(kept) if change.alias == alias), default=None)
+        if last is not None and kept[last].after != named and kept[last].before == named:
+            del kept[last]
     return kept
 
 
