@@ -13,7 +13,6 @@ from pipeline.errors import CheckFailed, RequestError, ServerError
 from pipeline.repository.goldens import Goldens
 
 PAUSE_SECONDS = 0.2
-_RESTRICTED = "protocol is restricted"  # Triton's words to a caller without its token
 _Result = TypeVar("_Result")
 
 
@@ -140,13 +139,7 @@ class Live:
             try:
                 yield control
             except RequestError as error:
-                if _RESTRICTED in str(error):
-                    got = "another one" if self.access.token else "none"
-                    raise ServerError(
-                        f"{self.url}: the server wants the token of its model repository, got {got}. "
-                        "Put it into $PIPELINE_TOKEN."
-                    ) from error
-                raise ServerError(f"{self.url}: no answer from the server: {error}.") from error
+                raise ServerError(f"{self.url}: {error}.") from error
 
 
 def patiently(work: Callable[[], _Result], kind: type[Exception], timeout_seconds: float) -> _Result:

@@ -44,7 +44,8 @@ def rollout(
         version = Aliases(store).candidate(name)
         record = Record(name, live.url, version or before, before)
         if version is None:
-            yield record.passed("production answers", lambda: live.settle(name, Goldens.load(repository / name / str(before))))
+            goldens = Goldens.load(repository / name / str(before))
+            yield record.passed("production answers", lambda: live.settle(name, goldens))
             record.outcome = "rolled out"
             yield record
             return

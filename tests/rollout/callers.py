@@ -87,12 +87,12 @@ class Timeline:
 
 @contextmanager
 def calling(url: str, access: Access, version: Path, count: int = CALLERS) -> Iterator[Calls]:
-    """Let callers ask the golden rows of a version's model, each row alone, for the length of a ``with`` block."""
+    """Let callers ask a model the golden rows of a version, each alone and once, for the length of a ``with`` block."""
     rows = [golden.row for golden in Goldens.load(version).rows]
     calls, stop = Calls(), Flag()
 
     def call(number: int) -> None:
-        with Client(url, version.parent.name, access=access, timeout_seconds=30) as client:
+        with Client(url, version.parent.name, access=access, timeout_seconds=30, retries=0) as client:
             while not stop.is_set():
                 number = (number + 1) % len(rows)
                 begun = time.monotonic()

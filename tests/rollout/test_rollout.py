@@ -97,16 +97,15 @@ def test_a_candidate_that_differs_no_more_than_it_may_passes_its_shadow(
     assert figures["candidate_median_ms"] > 0
 
 
-@pytest.mark.parametrize(("token", "got"), [("", "none"), ("a-guess", "another one")])
+@pytest.mark.parametrize("token", ["", "a-guess"])
 def test_without_the_token_there_is_one_line_and_nothing_is_touched(
-    token: str, got: str, steady: Steady, contrary_run: RunDirectory
+    token: str, steady: Steady, contrary_run: RunDirectory
 ) -> None:
     versions = sorted(path.name for path in (steady.repository / NAME).iterdir())
     done = roll_out(contrary_run.path, "--url", steady.live.url, "--repository", steady.repository, token=token)
     assert done.exit_code == 1
     assert done.output == (
-        f"pipeline: {steady.live.url}: the server wants the token of its model repository, got {got}. "
-        "Put it into $PIPELINE_TOKEN.\n"
+        f"pipeline: {steady.live.url}: the server wants a token, or another one. Set PIPELINE_TOKEN.\n"
     )
     assert sorted(path.name for path in (steady.repository / NAME).iterdir()) == versions
 
@@ -114,7 +113,8 @@ def test_without_the_token_there_is_one_line_and_nothing_is_touched(
 def test_without_a_server_nothing_is_published(repository: Path, contrary_run: RunDirectory) -> None:
     done = roll_out(contrary_run.path, "--url", "127.0.0.1:9", "--repository", repository)
     assert done.exit_code == 1
-    assert "127.0.0.1:9: no answer from the server" in done.output
+    assert done.output.startswith("pipeline: 127.0.0.1:9: failed to connect")
+    assert done.output.count("\n") == 1
     assert aliases_of(repository) == (1, None)
 
 
