@@ -50,6 +50,7 @@ def explicit(repository: Path, *models: str, port: int = 0) -> Iterator[Explicit
             f"--grpc-restricted-protocol={RESTRICTED}:pipeline-token={TOKEN}",
         ]
         with started(command, environment(folder, triton), folder, name, lambda _: None) as process:
-            eventually(lambda: is_listening("127.0.0.1", options.grpc_port), 30)
-            urls = (f"127.0.0.1:{port}" for port in (options.grpc_port, options.metrics_port))
+            ports = (options.grpc_port, options.metrics_port)
+            eventually(lambda: all(is_listening("127.0.0.1", port) for port in ports), 30)
+            urls = (f"127.0.0.1:{port}" for port in ports)
             yield Explicit(*urls, Access(token=TOKEN), process.pid)
