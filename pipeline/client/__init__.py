@@ -13,6 +13,23 @@ rows into requests the server accepts, keeps several in flight, and returns answ
 does so lazily, for rows without end. Rows of similar size travel together, so that little is padded.
 
 Threads may share one `Client`, each with its own `stream`. An `AsyncClient` belongs to one event loop.
+
+::
+
+    access.py       TLS and tokens, and plain words for what they refuse
+    endpoint.py     whom to ask, and why an answer failed to come
+    contract.py     what the model takes and gives
+    exchange.py     rows to requests, answers to predictions; no input or output of its own
+    over_grpc.py    what both clients decide alike
+    retries.py      deadline, retries, hedging and their budget
+    tracing.py      a span for each request
+    transport.py    `Client` waits, `AsyncClient` awaits
+    over_http.py    the same over HTTP, for `pipeline verify`
+    request_log.py  a sample of rows and answers, for `pipeline drift`
+    split.py        a candidate beside production: canary and shadow
+    comparison.py   what was seen of both
+    stop_rule.py    when the candidate is asked no more
+    control.py      which models a server has; load, unload
 """
 
 from pipeline.client.access import Access

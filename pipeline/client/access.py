@@ -105,7 +105,7 @@ class Access:
 
     def hint(self, error: Any) -> str:
         """Return why a server may have hung up on a `grpc.RpcError`, which TLS does without a reason; mostly empty."""
-        if not any(mark in error.details() for mark in _HUNG_UP):
+        if not any(mark in said(error) for mark in _HUNG_UP):
             return ""
         if not self.is_secure:
             return " Or it wants TLS: give `ca`."

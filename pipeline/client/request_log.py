@@ -14,7 +14,6 @@ A hash is keyed (BLAKE2b, RFC 7693): whoever has the log can guess a short text,
 hash; without the key there is nothing to compare with. Equal texts have equal hashes under one key only.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -168,6 +167,8 @@ def _short(probability: float) -> float:
 
 def _opened(path: Path) -> tuple[int, int]:
     """Open a log for adding to it, and for nobody else to; return its descriptor and its size."""
+    import fcntl  # not on Windows, where a client may be used without a log
+
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

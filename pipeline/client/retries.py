@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc
 
+from pipeline.client.access import said
 from pipeline.client.tracing import Span
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -51,7 +52,10 @@ class Counters:
 class Budget:
     """What may be sent again: a tenth of all requests and ten, so that overload is never made much worse.
 
-    Source: the token bucket of gRFC A6, "gRPC Retry Design" (throttling), filled by requests instead of successes.
+    What never reached a server was no load to it: to send that again is free.
+
+    Source: gRFC A6, "gRPC Retry Design": its token bucket, filled by requests instead of successes, and its transparent
+    retries.
     """
 
     def __init__(self, share: float = BUDGET_SHARE, burst: float = BUDGET_BURST) -> None:
@@ -65,11 +69,11 @@ class Budget:
             self._tokens = min(self._burst, self._tokens + self._share)
             self._counts["requests"] += 1
 
-    def takes(self, kind: str) -> bool:
+    def takes(self, kind: str, is_free: bool = False) -> bool:
         """Count one of the `retries` or `hedges`, if there is room for it."""
         with self._lock:
-            has_room = self._tokens >= 1
-            self._tokens -= has_room
+            has_room = is_free or self._tokens >= 1
+            self._tokens -= has_room and not is_free
             self._counts[kind if has_room else "denied"] += 1
             return has_room
 
@@ -152,5 +156,10 @@ class Pending:
 def is_passing(error: Any) -> bool:
     """Return whether another moment may answer what failed with this `grpc.RpcError`."""
     if error.code() == grpc.StatusCode.NOT_FOUND:
-        return str(error.details()).endswith(_NO_VERSION)
+        return said(error).endswith(_NO_VERSION)
     return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+
+
+def is_unsent(error: Any) -> bool:
+    """Return whether a call that failed with this `grpc.RpcError` never reached a server."""
+    return "failed to connect to all addresses" in said(error)

@@ -12,15 +12,15 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2_grpc
 
-from pipeline.client.caller import Caller
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Closed
 from pipeline.client.exchange import Exchange, Prediction, Request, Row
+from pipeline.client.over_grpc import GrpcEndpoint
 from pipeline.client.retries import Pending
 
 
 @dataclass(eq=False)
-class Client(Caller):
+class Client(GrpcEndpoint):
     """A client that waits for its answers. Threads may share it; one `stream` belongs to one thread."""
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Client(Caller):
 
 
 @dataclass(eq=False)
-class AsyncClient(Caller):
+class AsyncClient(GrpcEndpoint):
     """A client to await. It belongs to the event loop in which it is first used; tasks of that loop may share it."""
 
     _channel: Any = field(default=None, init=False, repr=False)

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a server, which can end TLS for it, hang up on everybody, and be told to let nobody in."""
+"""A TCP relay in front of a server, which can end TLS for it and hang up on everybody."""
 
 import contextlib
 import socket
@@ -13,6 +13,10 @@ class Relay:
     Args:
         target: host and port of the server.
         context: the server side of TLS, for a server that speaks none itself.
+
+    Attributes:
+        accepted: how many connections were made.
+        sent: how many bytes went either way.
     """
 
     def __init__(self, target: str, context: ssl.SSLContext | None = None) -> None:
@@ -22,8 +26,7 @@ class Relay:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[Thread] = []
         self._lock = Lock()
-        self.is_closed = False
-        self.accepted = 0
+        self.accepted = self.sent = 0
         self._spawn(self._accept)
 
     @property
@@ -58,10 +61,7 @@ class Relay:
             while True:
                 caller, _ = self._listener.accept()
                 self.accepted += 1
-                if self.is_closed:
-                    caller.close()
-                else:
-                    self._spawn(self._join, caller)
+                self._spawn(self._join, caller)
 
     def _join(self, caller: socket.socket) -> None:
         try:
@@ -75,15 +75,15 @@ class Relay:
             return
         with self._lock:
             self._pairs.append((caller, server))
-        self._spawn(_copy, caller, server)
-        self._spawn(_copy, server, caller)
+        self._spawn(self._copy, caller, server)
+        self._spawn(self._copy, server, caller)
 
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while content := source.recv(1 << 16):
-            sink.sendall(content)
-    _hang_up(source, sink)
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := source.recv(1 << 16):
+                self.sent += len(content)
+                sink.sendall(content)
+        _hang_up(source, sink)
 
 
 def _hang_up(*sockets: socket.socket) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from pipeline.client import Access, AsyncClient, Client
 from pipeline.client.control import Control
 from pipeline.client.over_http import HttpClient
 from pipeline.errors import RequestError, ServerError, UsageError
+from pipeline.verify.named import Engines
 from tests.client.certificates import Authority
 from tests.client.conftest import SECRET
 from tests.client.relay import Relay
@@ -183,3 +185,14 @@ def test_files_that_are_none_are_named_before_anything_is_sent(kind, tmp_path, o
     ):
         with pytest.raises(UsageError, match=message):
             labels(kind, f"{ADDRESS}:1", access)
+
+
+def test_verify_reaches_an_endpoint_behind_tls(server, ours):
+    caller = ours.sign("caller", "caller")
+    access = Access(ours.path, caller.path, caller.key)
+    for scheme, url, protocol in (("grpc", server.grpc_url, "h2"), ("http", server.http_url, "http/1.1")):
+        with Relay(url, tls(ours.sign("server", ADDRESS), wanted=ours, protocol=protocol)) as relay:
+            engines = Engines(Path("no model is opened"), None, "tiny", access)
+            with engines:
+                answers = engines.named(f"{scheme}://{relay.url}").answer(["good", "awful"])
+            assert answers.labels == labels(Client, server.grpc_url, Access())

@@ -17,6 +17,7 @@ from pipeline.client import AsyncClient, Client, Contract
 from pipeline.client.endpoint import Endpoint
 from pipeline.errors import DataError, RequestError, ServerError, UsageError
 from pipeline.serve import running
+from tests.client.relay import Relay
 from tests.serve.tiny_models import place, text_config, text_model
 
 WORDS = ("awful", "dull", "fine", "good", "great", "unknown")
@@ -102,6 +103,27 @@ def test_a_stream_reads_only_a_little_ahead(server):
         next(stream)
         stream.close()
     assert len(read) <= 4 * 4
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_compression_changes_what_travels_and_no_answer(kind, server, client):
+    rows, sent = ["good film " * 100_000], {}
+
+    async def ask(url, how):
+        async with AsyncClient(url, "tiny", compression=how) as compressing:
+            return await compressing.classify(rows)
+
+    for how in ("none", "gzip"):
+        with Relay(server.grpc_url) as relay:
+            if kind is AsyncClient:
+                predictions = asyncio.run(ask(relay.url, how))
+            else:
+                with Client(relay.url, "tiny", compression=how) as compressing:
+                    predictions = compressing.classify(rows)
+            sent[how] = relay.sent
+        assert predictions == client.classify(rows)
+    assert sent["none"] > 1_000_000
+    assert sent["gzip"] < sent["none"] / 20
 
 
 def test_threads_share_a_client(client):
@@ -209,7 +231,10 @@ def test_the_http_port_is_not_mistaken_for_the_grpc_port(kind, server):
 def test_an_unknown_model_is_answered_with_the_models_there_are(kind, server):
     error = failure(kind, server.grpc_url, "huge")
     assert type(error) is RequestError
-    assert str(error) == f"{server.grpc_url}: no model huge; there are: frames, narrow, strange, tiny."
+    assert (
+        str(error)
+        == f"{server.grpc_url}: no model huge; there are: frames, narrow, other.candidate, strange, tiny, tiny.candidate."
+    )
 
 
 @both

@@ -1,8 +1,10 @@
 """What is sent again, when, how often, and what never is."""
 
 import asyncio
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -145,18 +147,38 @@ def test_overload_is_not_amplified():
         assert counters.failures == count
 
 
-@given(st.lists(st.sampled_from(["request", "retries", "hedges"]), max_size=400))
+@given(st.lists(st.sampled_from(["request", "retries", "hedges", "free"]), max_size=400))
 def test_the_budget_is_never_overdrawn(events):
     budget, taken = Budget(), 0
     for number, event in enumerate(events):
         if event == "request":
             budget.request()
+        elif event == "free":
+            assert budget.takes("retries", is_free=True)
         else:
             taken += budget.takes(event)
         assert taken <= BUDGET_BURST + BUDGET_SHARE * (number + 1)
     counters = budget.counters()
-    assert counters.retries + counters.hedges == taken
-    assert counters.requests + taken + counters.denied == len(events)
+    assert counters.retries + counters.hedges == taken + events.count("free")
+    assert counters.requests + counters.retries + counters.hedges + counters.denied == len(events)
+
+
+def test_a_server_that_is_away_costs_no_budget():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound but not listening
+        url = f"127.0.0.1:{free.getsockname()[1]}"
+        with Client(url, "tiny", retries=1000, timeout_seconds=8) as client:
+            with ThreadPoolExecutor(8) as pool:
+                for error in pool.map(failure_of, [client] * 8):
+                    assert "no Triton server answers" in str(error)
+            assert client.counters.retries > BUDGET_BURST + 1
+            assert client.counters.denied == 0
+
+
+def failure_of(client):
+    with pytest.raises(ServerError) as caught:
+        client.contract()
+    return caught.value
 
 
 class Call:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from pipeline.client import Client
 from pipeline.commands import main
+from tests.client.certificates import Authority
 
 
 def run(url, *arguments, stdin=None):
@@ -128,10 +129,13 @@ def test_an_interrupt_ends_in_one_line(url):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["huge", "good"], 1, "no model huge; there are: frames, tiny."),
+        (["huge", "good"], 1, "no model huge; there are: frames, tiny, tiny.candidate."),
         (["tiny", "good", "--model-version", "7"], 1, "tiny has no version 7; there are: 1."),
         (["tiny", "good", "--input", "x.csv"], 2, "got both TEXT and --input"),
         (["tiny", "--input", "missing.csv"], 2, "missing.csv: no such file"),
+        (["tiny", "good", "--shadow", "--canary", "0.5"], 2, "got both --canary and --shadow"),
+        (["tiny", "good", "--ca", "missing.pem"], 2, "missing.pem: cannot be read: No such file"),
+        (["tiny", "good", "--log", "missing/log"], 2, "missing/log: cannot be written: No such file"),
         (["frames", "good"], 1, "row 0: got bytes, wanted numbers of shape (frames, 3)"),
     ],
 )
@@ -147,3 +151,58 @@ def test_a_server_that_is_not_there_ends_in_one_line():
     result = run("127.0.0.1:1", "tiny", "good")
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "Start one with `pipeline serve`" in result.stderr
+
+
+TEXTS = [f"{word} film {number}" for number in range(50) for word in ("good", "awful", "dull", "great")]
+
+
+def labels(result):
+    return [json.loads(line)["label"] for line in result.stdout.splitlines()]
+
+
+def test_a_shadow_is_compared_on_standard_error_and_changes_no_answer(url):
+    stdin = "\n".join(TEXTS)
+    alone, shadowed = run(url, "tiny", stdin=stdin), run(url, "tiny", "--shadow", stdin=stdin)
+    assert shadowed.stdout == alone.stdout
+    *_, line = shadowed.stderr.splitlines()
+    assert line.startswith("candidate: ")
+    assert "label(s) differ" in line
+    assert "Stopped: " in line
+
+
+def test_a_canary_answers_its_share(url):
+    stdin = "\n".join(TEXTS)
+    candidate = run(url, "tiny.candidate", stdin=stdin)
+    assert labels(run(url, "tiny", "--canary", "1", stdin=stdin)) == labels(candidate)
+    result = run(url, "tiny", "--canary", "0", stdin=stdin)
+    assert labels(result) == labels(run(url, "tiny", stdin=stdin)) != labels(candidate)
+    assert result.stderr.startswith("candidate: 0 request(s), 0 failed; production median ")
+
+
+def test_a_log_holds_hashed_texts_unless_plain_ones_are_asked_for(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPELINE_LOG_KEY", "the key of these tests")
+    for name, options in (("hashed", []), ("again", []), ("plain", ["--log-texts", "plain"])):
+        result = run(url, "tiny", "--log", str(tmp_path / name), "--log-share", "1", *options, stdin="good\nawful")
+        assert (result.exit_code, result.stderr) == (0, "")
+    hashed, again, plain = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("hashed", "again", "plain")
+    )
+    assert sorted(line["text"] for line in plain) == ["awful", "good"]
+    assert all("text" not in line for line in hashed)
+    assert {line["text_hash"] for line in hashed} == {line["text_hash"] for line in again}
+
+
+def test_what_is_sent_may_be_compressed(url):
+    text = "good film " * 1000
+    assert run(url, "tiny", "--compression", "gzip", text).stdout == run(url, "tiny", text).stdout
+
+
+def test_a_certificate_that_does_not_fit_ends_in_one_line(url, tmp_path):
+    authority = Authority(tmp_path, "ours")
+    process = start(url, "tiny", "good", "--ca", str(authority.path))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.decode().splitlines() == [
+        f"pipeline: {url}: the server does not speak TLS on this port. Leave out the certificates, or correct it."
+    ]

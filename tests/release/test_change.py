@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import Result
 
 from pipeline.errors import CheckFailed, PipelineError, RepositoryError, UsageError
 from pipeline.files import sha256_of, write_json
@@ -294,6 +295,32 @@ def test_what_is_not_there_is_refused_and_nothing_changes(change: Damage, messag
         change(repository)
     assert tree(repository) == before
     assert not (repository / "nowhere").exists()
+
+
+def test_the_commands_print_what_they_made_and_exit_as_documented(
+    invoke: Callable[..., Result], repository: Path, aliases: Aliases, verified_run: RunDirectory
+) -> None:
+    folder = repository / NAME
+    assert invoke("publish", verified_run.path, "--as", "none").stdout == f"{folder / '4'}\n"
+    assert invoke("publish", verified_run.path, "--as", "candidate").stdout == f"{folder / '5'}\n"
+    assert aliases.named(NAME) == {"production": 2, "candidate": 5}
+    assert invoke("promote", NAME, "--reason", "it is better").stdout == f"{folder / '5'}\n"
+    assert aliases.history(NAME)[-1].reason == "it is better"
+    assert invoke("rollback", NAME).stdout == f"{folder / '2'}\n"
+    assert (invoke("retire", NAME, 4).exit_code, invoke("retire", NAME, 4).exit_code) == (0, 2)
+    assert invoke("retire", NAME, 2).exit_code == 1
+    DAMAGES["empty"](folder / "5")
+    damaged = invoke("promote", NAME, 5)
+    assert (damaged.exit_code, damaged.stdout) == (3, "")
+    assert "5/model.onnx: SHA-256" in damaged.stderr
+
+
+def test_a_command_waits_no_longer_than_it_is_told(invoke: Callable[..., Result], aliases: Aliases) -> None:
+    with aliases.store.locked():
+        refused = invoke("promote", NAME, "--wait-seconds", 0)
+    assert refused.exit_code == 1
+    assert "another command is changing it. Wait longer with --wait-seconds" in refused.stderr
+    assert invoke("promote", NAME, "--wait-seconds", 0).exit_code == 0
 
 
 def test_versions_answer_their_own_goldens_and_not_the_others(repository: Path) -> None:

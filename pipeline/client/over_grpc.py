@@ -8,7 +8,7 @@ import grpc
 from pipeline.client.access import fault, said
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.exchange import Request
-from pipeline.client.retries import Budget, Counters, Pending, is_passing
+from pipeline.client.retries import Budget, Counters, Pending, is_passing, is_unsent
 from pipeline.client.tracing import Span
 from pipeline.errors import ServerError, UsageError
 
@@ -16,7 +16,7 @@ _COMPRESSION = {"none": grpc.Compression.NoCompression, "gzip": grpc.Compression
 
 
 @dataclass(eq=False)
-class Caller(Endpoint):
+class GrpcEndpoint(Endpoint):
     """A model behind gRPC.
 
     Attributes:
@@ -89,7 +89,8 @@ class Caller(Endpoint):
         if pending.retries >= self.retries or not is_passing(error) or fault(said(error)):
             return None
         pause_seconds = pending.pause_seconds()
-        return pause_seconds if pause_seconds is not None and self._budget.takes("retries") else None
+        is_allowed = pause_seconds is not None and self._budget.takes("retries", is_unsent(error))
+        return pause_seconds if is_allowed else None
 
     def _given_up(self, pending: Pending, error: Any, index: Any | None) -> ServerError:
         self._budget.failure()
