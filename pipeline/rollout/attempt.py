@@ -53,8 +53,7 @@ class Attempt:
         yield self._step("candidate is warm", partial(live.warm, self.candidate, goldens))
         yield self._step("candidate answers", partial(live.require_answers, self.candidate, goldens, version))
         if self.trial:
-            clients = live.client(self.name), live.client(self.candidate, version)
-            yield self._step("candidate compares", partial(self.trial.run, *clients, self.stop))
+            yield self._step("candidate compares", partial(self._compare, self.trial))
         yield self._step("candidate is production", self._promote)
         yield self._step("production answers", partial(live.settle, self.name, goldens))
 
@@ -109,6 +108,10 @@ class Attempt:
         if self.stop.is_set():
             raise PipelineError("interrupted")
         return self.record.passed(name, work)
+
+    def _compare(self, trial: Trial) -> Figures:
+        candidate = self.live.client(self.candidate, self.record.version)
+        return trial.run(self.live.client(self.name), candidate, self.stop)
 
     def _promote(self) -> None:
         version = self.record.version

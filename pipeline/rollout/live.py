@@ -39,6 +39,16 @@ class Live:
         with self._control() as control:
             return control.versions().get(model, ())
 
+    def require_access(self, model: str) -> None:
+        """Ask what only the token opens: a gateway may show its own for the questions that every caller asks.
+
+        Raises:
+            ServerError: no server answers, or it wants a token.
+        """
+        if self.versions(model):
+            with self._control() as control:
+                control.statistics(model)
+
     def load(self, model: str) -> None:
         """Let the server read a model's folder again; what was in service stays until the new version is ready.
 

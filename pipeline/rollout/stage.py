@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event as Flag
 
@@ -67,7 +67,7 @@ def require_ready(name: str, repository: Path, live: Live) -> int:
             f"{name}: no version of it is production in {repository}, so there is none to go back to; it has {models}. "
             "`pipeline publish` puts a first version into production."
         )
-    live.versions(name)
+    live.require_access(name)
     return before
 
 
@@ -79,7 +79,8 @@ def _attempted(attempt: Attempt, model: Path) -> Iterator[Event]:
             yield RollingBack(str(error))
         finally:  # also when nobody listens any more
             verdict = attempt.give_up(error)
-            attempt.record.save(model)
+            with suppress(PipelineError):  # a full disk must not hide what happened
+                attempt.record.save(model)
         yield attempt.record
         raise verdict from error
     except BaseException:

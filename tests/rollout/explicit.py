@@ -37,8 +37,8 @@ class Explicit:
 
 
 @contextmanager
-def explicit(repository: Path, *models: str, port: int = 0) -> Iterator[Explicit]:
-    """Run one, with some models loaded, on a free port of loopback or on a given one."""
+def explicit(repository: Path, *models: str, port: int = 0, restricted: str = RESTRICTED) -> Iterator[Explicit]:
+    """Run one on a free port of loopback or on a given one, some models loaded; what is restricted wants a token."""
     triton = find_triton()
     options = choose_ports(Options(repository, grpc_port=port, http_port=0, metrics_port=0))
     name = f"pipeline-{os.getpid()}-{secrets.token_hex(4)}-"
@@ -47,7 +47,7 @@ def explicit(repository: Path, *models: str, port: int = 0) -> Iterator[Explicit
         lay_out(folder, triton)
         command = [
             *command_line(folder, triton, options, models, name),
-            f"--grpc-restricted-protocol={RESTRICTED}:pipeline-token={TOKEN}",
+            f"--grpc-restricted-protocol={restricted}:pipeline-token={TOKEN}",
         ]
         with started(command, environment(folder, triton), folder, name, lambda _: None) as process:
             ports = (options.grpc_port, options.metrics_port)

@@ -11,11 +11,12 @@ from pipeline.errors import CheckFailed, RepositoryError, RequestError
 from pipeline.publish import publish
 from pipeline.release import promote
 from pipeline.repository.goldens import Goldens
+from pipeline.repository.transaction import Repository
 from pipeline.rollout import Live, Record, Step, rollout
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import Restarting, Server
 from tests.rollout.conftest import NAME, Steady, aliases_of, roll_out
-from tests.rollout.explicit import TOKEN, Explicit
+from tests.rollout.explicit import TOKEN, Explicit, explicit
 
 STEPS = [
     "files are whole",
@@ -108,6 +109,16 @@ def test_without_the_token_there_is_one_line_and_nothing_is_touched(
         f"pipeline: {steady.live.url}: the server wants a token, or another one. Set PIPELINE_TOKEN.\n"
     )
     assert sorted(path.name for path in (steady.repository / NAME).iterdir()) == versions
+
+
+def test_the_token_is_asked_for_where_the_list_of_models_is_open_as_behind_a_gateway(
+    repository: Path, contrary_run: RunDirectory
+) -> None:
+    with explicit(repository, NAME, restricted="statistics") as server:
+        done = roll_out(contrary_run.path, "--url", server.grpc_url, "--repository", repository)
+    assert done.exit_code == 1
+    assert "the server wants a token" in done.output
+    assert Repository(repository).versions(NAME) == [1]
 
 
 def test_without_a_server_nothing_is_published(repository: Path, contrary_run: RunDirectory) -> None:
