@@ -22,6 +22,7 @@ COMMANDS = (
     "export",
     "verify",
     "publish",
+    "rollout",
     "promote",
     "rollback",
     "retire",

@@ -9,6 +9,7 @@ from pipeline.client.access import Access
 from pipeline.client.control import Busy, Control
 from pipeline.errors import RepositoryError, RequestError, ServerError
 from pipeline.repository import ModelOnDisk, scan
+from pipeline.repository.aliases import CANDIDATE_SUFFIX
 from pipeline.serve.layout import Options
 from pipeline.serve.network import host_to_reach, is_listening
 from pipeline.serve.process import Process, ServerLost, TooMuchMemory
@@ -135,7 +136,7 @@ class Monitor:
                 self.process.check()
                 failures[model] = str(error)
         for model, reason in failures.items():
-            if self.is_first:
+            if self.is_first and not model.endswith(CANDIDATE_SUFFIX):  # a bad candidate is no one's server's end
                 raise ServerError(f"{self.options.repository / model}: cannot be served: {reason}")
             yield LoadFailed(model, reason, control.versions().get(model, ()))
         self._check_memory()
@@ -157,6 +158,8 @@ class Monitor:
                 yield from self._follow_disk(control)
                 next_scan = time.monotonic() + SCAN_SECONDS
             if time.monotonic() >= next_canary:
+                in_service = control.versions()  # what somebody else unloaded is not lost
+                self.health = {model: health for model, health in self.health.items() if model in in_service}
                 for model, health in self.health.items():
                     health.check(control, model)
                 next_canary = time.monotonic() + CANARY_SECONDS
