@@ -14,6 +14,7 @@ from tests.deploy.manifests import KUBERNETES, OVERLAYS, Resource, has_kustomize
 
 README = (KUBERNETES / "README.md").read_text("utf-8")
 NEWER_THAN_THE_WHEEL = {"--http-max-input-size"}  # 26.07 knows it and 24.10 does not
+ALERTS = KUBERNETES.parent / "monitoring" / "alerts.yml"
 COMPOSE_IMAGE = "nvcr.io/nvidia/tritonserver:26.07-py3"
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 
@@ -55,7 +56,6 @@ def test_every_selector_finds_the_pods(resources: list[Resource]) -> None:
     monitored = one(resources, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
     assert monitored.items() <= one(resources, "Service")["metadata"]["labels"].items()
     assert one(resources, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "triton"
-    assert {item["metadata"]["namespace"] for item in resources if item["kind"] in {"ServiceMonitor"}} == {"triton"}
 
 
 def test_every_port_that_is_named_is_one_that_triton_listens_on(
@@ -236,3 +236,18 @@ def test_every_option_is_one_that_triton_knows(container: dict[str, Any]) -> Non
     (kserve,) = [item for _, item in written() if item["kind"] == "InferenceService"]
     used = options(container).keys() | options(kserve["spec"]["predictor"]["model"]).keys()
     assert used - known == NEWER_THAN_THE_WHEEL
+
+
+def test_prometheus_calls_its_job_as_the_alerts_do(resources: list[Resource]) -> None:
+    """With `jobLabel` the job's name is the Service's label."""
+    label = one(resources, "ServiceMonitor")["spec"]["jobLabel"]
+    job = one(resources, "Service")["metadata"]["labels"][label]
+    rules = one(resources, "PrometheusRule")["spec"]["groups"][0]["rules"]
+    assert {name for rule in rules for name in re.findall(r'job="(\w+)"', rule["expr"])} == {job}
+
+
+@pytest.mark.skipif(not ALERTS.is_file(), reason="there are no alerts for compose")
+def test_the_alerts_are_those_of_compose_that_need_no_gateway_and_no_canary(resources: list[Resource]) -> None:
+    (theirs,) = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
+    (ours,) = one(resources, "PrometheusRule")["spec"]["groups"]
+    assert ours["rules"] == [rule for rule in theirs["rules"] if not re.search("gateway|haproxy|canary", rule["expr"])]

@@ -26,7 +26,7 @@ def test_every_resource_as_written_fits_its_schema(file: str, resource: Resource
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_resource_as_rendered_fits_its_schema(overlay: str, version: str) -> None:
     resources = rendered(KUBERNETES / "overlays" / overlay)
-    assert len(resources) == 9
+    assert len(resources) == 10
     for resource in resources:
         assert errors(resource, version) == [], resource["metadata"]["name"]
 
@@ -58,6 +58,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Resource], None]]] = {
     "a metric": ("HorizontalPodAutoscaler", lambda it: rename(it, "spec.metrics.0.pods.target.averageValue", "value2")),
     "an endpoint": ("ServiceMonitor", lambda it: rename(it, "spec.endpoints.0.interval", "every")),
     "a selector": ("ServiceMonitor", lambda it: it["spec"].pop("selector")),
+    "a rule": ("PrometheusRule", lambda it: rename(it, "spec.groups.0.rules.0.expr", "expression")),
     "a predictor": ("InferenceService", lambda it: rename(it, "spec.predictor.minReplicas", "replicas")),
     "a format": ("InferenceService", lambda it: it["spec"]["predictor"]["model"].update(protocolVersion=2)),
     "a core type": ("InferenceService", lambda it: rename(it, "spec.predictor.model.env.0.valueFrom", "from")),
