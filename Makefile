@@ -2,11 +2,13 @@
 # make test    the tests
 # make lint    style, types, the law of imports
 # make docs    docs/commands.md, from --help
+# make sbom    build/sbom.json, a CycloneDX bill of what the package needs when it runs
+# make audit   known vulnerabilities of the pinned versions; says so when no service could be asked
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test lint docs sbom audit clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +31,13 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/make_commands.py > docs/commands.md
+
+sbom: install
+	mkdir -p build
+	$(BIN)/python deploy/sbom.py > build/sbom.json
+
+audit: install
+	$(BIN)/python deploy/audit.py || [ $$? = 1 ]  # 3: there are some; 1: nobody could be asked
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from pipeline.archives import refuse_bombs
 from pipeline.errors import DataError, UsageError
 
 _FASTTEXT_MODEL = (793712314).to_bytes(4, "little")
@@ -155,6 +156,8 @@ def _binary_rows(path: Path, file: BinaryIO, count: int, size: int) -> Iterator[
 
 def _npz_rows(path: Path) -> Iterator[Row]:
     try:
+        with ZipFile(path) as archive:
+            refuse_bombs(archive)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             words, vectors = arrays["words"], arrays["vectors"]
         if (
@@ -164,7 +167,7 @@ def _npz_rows(path: Path) -> Iterator[Row]:
             or len(words) != len(vectors)
         ):
             raise ValueError(f"words {words.dtype} {words.shape}, vectors {vectors.dtype} {vectors.shape}")  # noqa: TRY301
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, BadZipFile) as error:
         raise DataError(
             f"{path}: wanted two arrays, words (V,) of strings and vectors (V, E) of numbers, got: {error}."
         ) from error

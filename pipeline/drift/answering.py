@@ -8,11 +8,12 @@ import numpy as np
 
 from pipeline.drift.requests import Reading, Request
 from pipeline.errors import UsageError
-from pipeline.gate import asked, feed
+from pipeline.gate import asked
 from pipeline.readers.rows import BadRow, Record, fault_of_frames
 from pipeline.readers.source import interface_of, read_records, sha256_of_source
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import open_session
+from pipeline.sequences import feed
 from pipeline.signature import Interface
 
 _WINDOW = 4096  # rows in memory

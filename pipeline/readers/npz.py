@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from pipeline.archives import refuse_bombs
 from pipeline.errors import DataError
 from pipeline.readers.rows import BadRow, Record, Records, require_arrays
 
@@ -54,6 +55,7 @@ def read_npz(file: IO[bytes], arrays: Arrays = Arrays()) -> Records:
     """
     try:
         with zipfile.ZipFile(file) as archive:
+            refuse_bombs(archive)
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             require_arrays(names, [arrays.features, arrays.lengths, *([arrays.labels] if arrays.labels else [])])
             lengths = _vector(archive, arrays.lengths)

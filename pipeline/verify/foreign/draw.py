@@ -1,5 +1,6 @@
 """The inputs that someone else's model is asked about: drawn to its axes and data types, or rows that were given."""
 
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.archives import refuse_bombs
 from pipeline.errors import DataError, PipelineError, UsageError
 from pipeline.verify.cases import drawn_text
 from pipeline.verify.foreign.spec import NUMPY_DTYPES, ModelSpec, TensorSpec, require
@@ -91,7 +93,9 @@ def read_rows(path: Path, spec: ModelSpec) -> dict[str, np.ndarray]:
         DataError: it is damaged or pickled, or an array is of another type or shape, or has no rows.
     """
     try:
-        with np.load(require(path), allow_pickle=False) as archive:
+        with zipfile.ZipFile(require(path)) as archive:
+            refuse_bombs(archive)
+        with np.load(path, allow_pickle=False) as archive:
             names = list(archive)
             arrays = {tensor.name: archive[tensor.name] for tensor in spec.inputs if tensor.name in names}
     except PipelineError:
