@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.client.access import TOKEN_KEY
@@ -64,7 +64,7 @@ class Options:
     models: tuple[str, ...] = ()
     timeout_seconds: float = 60
     verbose: bool = False
-    token: str = ""
+    token: str = field(default="", repr=False)
     max_memory_bytes: int = 0
 
 
@@ -135,10 +135,10 @@ def command_line(folder: Path, triton: Triton, options: Options, models: tuple[s
 
 def _restrictions(token: str) -> list[str]:
     """Return what closes each part of the API to whoever does not show its secret; health stays open."""
-    secret_of = dict.fromkeys(_CLOSED, secrets.token_hex()) | (dict.fromkeys(_GUARDED, token) if token else {})
     return [
-        f"--{option}={part}:{TOKEN_KEY}={secret}"
-        for part, secret in secret_of.items()
+        f"--{option}={','.join(parts)}:{TOKEN_KEY}={secret}"
+        for parts, secret in ((_CLOSED, secrets.token_hex()), (_GUARDED, token))
+        if secret
         for option in ("grpc-restricted-protocol", "http-restricted-api")
     ]
 

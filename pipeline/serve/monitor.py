@@ -181,8 +181,8 @@ class Monitor:
         Raises:
             TooMuchMemory: Triton and its stubs hold more than they may.
         """
-        limit, held = self.options.max_memory_bytes, self.process.memory_bytes()
-        if limit and held > limit:
+        limit = self.options.max_memory_bytes
+        if limit and (held := self.process.memory_bytes()) > limit:
             raise TooMuchMemory(
                 f"Triton holds {held / 1e6:,.0f} MB of memory, more than the {limit / 1e6:,.0f} of --max-memory-mb"
             )

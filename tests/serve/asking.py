@@ -1,12 +1,19 @@
-"""Ask a server, and look at what it left on this machine."""
+"""Start a server, ask it, and look at what it is and leaves on this machine."""
 
+import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
+
+from pipeline.serve import Server
 
 Answer = dict[str, np.ndarray]
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
@@ -37,6 +44,46 @@ def eventually(condition: Callable[[], object], seconds: float = 10) -> float:
         assert time.monotonic() - begun < seconds, "it did not happen in time"
         time.sleep(0.02)
     return time.monotonic() - begun
+
+
+@contextmanager
+def serving(repository: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any], Path]]:
+    """Run `pipeline serve` on free ports until the block ends; yield it with its ready record."""
+    ready_file = repository.parent / "ready.json"
+    ports = [word for service in ("http", "grpc", "metrics") for word in (f"--{service}-port", "0")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "serve",
+        str(repository),
+        *ports,
+        "--ready-file",
+        str(ready_file),
+        *options,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: ready_file.exists() or process.poll() is not None, 30)
+        assert ready_file.exists(), process.communicate()[1]
+        yield process, json.loads(ready_file.read_text()), ready_file
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def answers(server: Server) -> bool:
+    try:
+        with triton.InferenceServerClient(
+            server.grpc_url, channel_args=[("grpc.use_local_subchannel_pool", 1)]
+        ) as client:
+            return bool(ask(client, "words", text=column(b"good")))
+    except triton.InferenceServerException:
+        return False
+
+
+def last(server: Server, kind: type) -> Any:
+    return next((event for event in reversed(server.events) if isinstance(event, kind)), None)
 
 
 def stubs_of(pid: int) -> list[int]:

@@ -20,7 +20,7 @@ from pipeline.errors import RequestError
 from pipeline.serve import Loaded, Options, Ready, Server, running
 from pipeline.serve.layout import command_line, environment
 from pipeline.triton import find_triton
-from tests.serve.asking import column, eventually, is_alive, stubs_of
+from tests.serve.asking import column, eventually, is_alive, serving, stubs_of
 from tests.serve.tiny_models import place, text_config, text_model
 
 TOKEN = "a-secret-of:this=test"  # noqa: S105
@@ -159,6 +159,14 @@ def test_the_supervisor_carries_the_token_itself(words):
         with Control(server.grpc_url) as stranger, pytest.raises(RequestError, match="token"):
             stranger.unload("words", 5)
         assert [type(event) for event in server.events] == [Ready, Loaded]
+
+
+def test_the_command_reads_the_token_from_a_file(words, tmp_path):
+    token = "0123456789abcdef"  # noqa: S105
+    (tmp_path / "token").write_text(f"{token}\n")
+    with serving(words, "--token-file", str(tmp_path / "token")) as (_, ready, _):
+        assert call(ready["grpc"], "ModelMetadata")[0] == grpc.StatusCode.UNAVAILABLE
+        assert call(ready["grpc"], "ModelMetadata", token)[0] == grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize(

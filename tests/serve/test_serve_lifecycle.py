@@ -2,82 +2,34 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 
-from pipeline.client.control import Control
-from pipeline.errors import ServerError
-from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, monitor, running
-from pipeline.serve.process import ServerLost
+from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, monitor, running
 from tests.serve.asking import (
     SHARED_MEMORY,
+    answers,
     ask,
     column,
     eventually,
-    held_bytes,
     is_alive,
+    last,
     processor_seconds,
+    serving,
     shared_memory,
     stubs_of,
 )
 from tests.serve.tiny_models import place, text_config, text_model
 
 NO_PROCESS = 2**22 + 1  # beyond the largest number that Linux gives
-
-
-@contextmanager
-def serving(repository: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any], Path]]:
-    """Run `pipeline serve` on free ports until the block ends; yield it with its ready record."""
-    ready_file = repository.parent / "ready.json"
-    ports = [word for service in ("http", "grpc", "metrics") for word in (f"--{service}-port", "0")]
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline",
-        "serve",
-        str(repository),
-        *ports,
-        "--ready-file",
-        str(ready_file),
-        *options,
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        eventually(lambda: ready_file.exists() or process.poll() is not None, 30)
-        assert ready_file.exists(), process.communicate()[1]
-        yield process, json.loads(ready_file.read_text()), ready_file
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def answers(server: Server) -> bool:
-    try:
-        with triton.InferenceServerClient(
-            server.grpc_url, channel_args=[("grpc.use_local_subchannel_pool", 1)]
-        ) as client:
-            return bool(ask(client, "words", text=column(b"good")))
-    except triton.InferenceServerException:
-        return False
-
-
-def last(server: Server, kind: type) -> Any:
-    return next((event for event in reversed(server.events) if isinstance(event, kind)), None)
 
 
 def test_serving_does_not_depend_on_which_python_stands_first_on_the_path(words, monkeypatch):
@@ -161,15 +113,6 @@ def test_a_killed_stub_is_noticed_beside_a_living_one_and_all_answer_again_withi
         assert len(stubs_of(server.ready.pid)) == 2
 
 
-def test_a_model_that_refuses_twice_in_a_row_is_lost(words):
-    with running(words) as server, Control(server.grpc_url) as control:
-        health = monitor.Health(answered=0)
-        health.check(control, "words")
-        health.check(control, "nowhere")
-        with pytest.raises(ServerLost, match="nowhere answers no more: Request for unknown model"):
-            health.check(control, "nowhere")
-
-
 def test_a_killed_server_answers_again_within_ten_seconds_on_the_same_ports(words):
     others = shared_memory()
     with running(words) as server:
@@ -179,31 +122,6 @@ def test_a_killed_server_answers_again_within_ten_seconds_on_the_same_ports(word
         assert "killed by SIGKILL" in last(server, Restarting).reason
         assert (server.ready.grpc, server.ready.http) == (before.grpc, before.http)
     assert shared_memory() == others
-
-
-def test_a_stub_that_hangs_is_lost_after_a_long_silence(words, monkeypatch):
-    monkeypatch.setattr(monitor, "SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr(monitor, "CANARY_TIMEOUT_SECONDS", 0.5)
-    with running(words) as server:
-        os.kill(stubs_of(server.ready.pid)[0], signal.SIGSTOP)
-        eventually(lambda: last(server, Restarting) and answers(server), 20)
-        assert "Deadline Exceeded" in last(server, Restarting).reason
-
-
-def test_a_server_with_too_much_to_do_is_not_taken_for_a_lost_one(words, monkeypatch):
-    monkeypatch.setattr(monitor, "CANARY_SECONDS", 0.1)
-    monkeypatch.setattr(monitor, "CANARY_TIMEOUT_SECONDS", 0.01)
-    monkeypatch.setattr(monitor, "SILENCE_SECONDS", 1.0)
-    texts = column(*[b"good film " * 2_000] * 16)
-    with (
-        running(words) as server,
-        triton.InferenceServerClient(server.grpc_url) as client,
-        ThreadPoolExecutor(8) as threads,
-    ):
-        begun = time.monotonic()
-        while time.monotonic() - begun < 2:
-            list(threads.map(lambda _: ask(client, "words", text=texts), range(16)))
-        assert server.events == [server.ready]
 
 
 def test_a_request_in_flight_is_answered_before_the_server_ends(words):
@@ -316,87 +234,3 @@ def test_only_the_models_that_were_asked_for_are_served(words):
     place(words, text_config("other"), text_model().SerializeToString())
     with running(words, models=("other",)) as server:
         assert server.ready.models == {"other": (1,)}
-
-
-def test_a_damaged_version_that_is_not_production_matters_neither_at_the_start_nor_later(tmp_path):
-    repository, content = tmp_path / "repository", text_model().SerializeToString()
-    place(repository, production(1), content)
-    place(repository, production(1), content[:500], version=2)
-    with running(repository) as server:
-        place(repository, production(1), b"", version=3)
-        eventually(lambda: last(server, Loaded))
-        assert server.events == [server.ready, Loaded("words", (1,))]
-        assert server.ready.models == {"words": (1,)}
-        assert answers(server)
-
-
-def test_a_damaged_production_version_replaces_no_good_one_and_is_refused_in_one_line(tmp_path):
-    repository, content = tmp_path / "repository", text_model().SerializeToString()
-    place(repository, production(1), content)
-    place(repository, production(1), content[:500], version=2)
-    with running(repository) as server:
-        promote(repository, 2)
-        eventually(lambda: last(server, LoadFailed))
-        assert last(server, LoadFailed).versions == (1,)
-        assert answers(server)
-        promote(repository, 1)
-        eventually(lambda: server.events[-1] == Loaded("words", (1,)))
-        promote(repository, 2)
-    with (
-        pytest.raises(ServerError, match=r"^[^\n]*words: cannot be served: [^\n]*/words/2/model\.onnx[^\n]*$"),
-        running(repository),
-    ):
-        pass
-
-
-def production(version: int) -> model_config_pb2.ModelConfig:
-    """A configuration that serves one version, as `pipeline publish` writes it."""
-    config = text_config("words")
-    config.version_policy.specific.versions.append(version)
-    return config
-
-
-def promote(repository: Path, version: int) -> None:
-    staged = repository.parent / "config.pbtxt"
-    staged.write_text(text_format.MessageToString(production(version)))
-    staged.rename(repository / "words" / "config.pbtxt")
-
-
-def test_a_server_that_keeps_dying_is_started_after_longer_and_longer_pauses_and_then_given_up(words, monkeypatch):
-    monkeypatch.setattr(import_module("pipeline.serve.supervise"), "QUICK_FAILURES", 2)
-
-    def kill_until_given_up() -> None:
-        with running(words) as server:
-            for pauses in ([1.0], [1.0, 2.0]):
-                pid = server.ready.pid
-                os.kill(pid, signal.SIGKILL)
-                eventually(lambda pid=pid: server.ready.pid != pid, 20)
-                assert [event.pause_seconds for event in server.events if isinstance(event, Restarting)] == pauses
-            os.kill(server.ready.pid, signal.SIGKILL)
-            eventually(lambda: server.error)
-
-    with pytest.raises(ServerError, match=r"^Triton was killed by SIGKILL\. Gave up after 3 failures in a row\.$"):
-        kill_until_given_up()
-
-
-def test_a_server_that_holds_too_much_memory_is_started_anew_once_it_has_answered(words):
-    with running(words) as server:
-        limit = held_bytes(server.ready.pid) + 60_000_000
-    with (
-        running(words, max_memory_bytes=limit) as server,
-        triton.InferenceServerClient(server.grpc_url) as client,
-    ):
-        before = server.ready
-        assert ask(client, "words", text=column(b"good " * 3_000_000))["valid"].tolist() == [[True]]
-        eventually(lambda: server.ready.pid != before.pid and answers(server), 20)
-        told = r"Triton holds [\d,]+ MB of memory, more than the [\d,]+ of --max-memory-mb"
-        assert re.fullmatch(told, last(server, Restarting).reason)
-        assert held_bytes(server.ready.pid) < limit
-
-
-def test_less_memory_than_the_models_take_is_refused_at_once(words):
-    with (
-        pytest.raises(ServerError, match=r"^Triton holds \d+ MB of memory, more than the 10 of --max-memory-mb\.$"),
-        running(words, max_memory_bytes=10_000_000),
-    ):
-        pass
