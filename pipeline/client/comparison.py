@@ -81,22 +81,18 @@ class Record:
     def answered_by_candidate(self, seconds: float, predictions: list[Prediction]) -> None:
         """Add an answer of the candidate's."""
         with self._lock:
-            self._requests += 1
             self._candidate.add(seconds, predictions)
+            self._count("")
 
     def failed(self, reason: str) -> None:
         """Add a request that the candidate failed."""
         with self._lock:
-            self._requests += 1
             self._failures += 1
-            if self._failures_test.is_exceeded(self._failures, self._requests):
-                share = f"{self._failures:,} of {self._requests:,} request(s) failed"
-                self._stop(f"{share}, {self._failures_test.limit:.1%} may; the last: {reason.rstrip('.')}")
+            self._count(f"; the last: {reason.rstrip('.')}")
 
     def compared(self, expected: list[Prediction], predictions: list[Prediction]) -> None:
         """Add rows that both have answered."""
-        pairs = zip(expected, predictions, strict=True)
-        disagreements = sum((one.label, one.valid) != (other.label, other.valid) for one, other in pairs)
+        disagreements = sum(map(_differ, expected, predictions))
         with self._lock:
             self._rows += len(expected)
             self._disagreements += disagreements
@@ -125,6 +121,13 @@ class Record:
                 stopped=self.stopped,
             )
 
+    def _count(self, last_failure: str) -> None:
+        """Count a request of the candidate's; looks depend on that count alone, never on how one ended."""
+        self._requests += 1
+        if self._failures_test.is_exceeded(self._failures, self._requests):
+            share = f"{self._failures:,} of {self._requests:,} request(s) failed"
+            self._stop(f"{share}, {self._failures_test.limit:.1%} may{last_failure}")
+
     def _stop(self, reason: str) -> None:
         if not self.stopped:
             self.stopped = reason
@@ -147,3 +150,8 @@ class _Side:
             return None
         median, late = np.percentile(self._seconds, [50, 99]) * 1000
         return float(median), float(late)
+
+
+def _differ(one: Prediction, other: Prediction) -> bool:
+    """Return whether two say different things of a row; of one that is not valid, the label says nothing."""
+    return one.valid != other.valid or (one.valid and one.label != other.label)

@@ -15,6 +15,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import replace
 from itertools import islice
 from typing import Self
 
@@ -98,7 +100,7 @@ class Split:
         waiting: deque[Future[list[Prediction]]] = deque()
         try:
             while batch := list(islice(rows, size)):
-                waiting.append(self._requests.submit(self.classify, batch))
+                waiting.append(self._requests.submit(copy_context().run, self.classify, batch))
                 if len(waiting) >= self.production.in_flight:
                     yield from waiting.popleft().result()
             while waiting:
@@ -128,9 +130,9 @@ class Split:
 
     def _of_candidate(self, rows: list[Row]) -> list[Prediction] | None:
         """Return its predictions; None when it failed."""
-        begun = time.perf_counter()
+        wanted, begun = self.contract(), time.perf_counter()
         try:
-            if self.candidate.contract() != self.contract():
+            if replace(self.candidate.contract(), max_batch_size=wanted.max_batch_size) != wanted:
                 raise RequestError(f"{self.candidate.model} has another signature than {self.production.model}.")
             predictions = self.candidate.classify(rows)
         except ServerError as error:

@@ -15,7 +15,7 @@ class StopRule:
     Attributes:
         disagreements: the part of rows that may have another label than production's; only a shadow can tell.
         failures: the part of requests that may fail.
-        confidence: the probability that a candidate within both limits is never stopped, however long it runs.
+        confidence: the least probability that a candidate within both limits is never stopped, however long it runs.
 
     Raises:
         UsageError: one is not between 0 and 1.
@@ -35,7 +35,8 @@ class RateTest:
     """Is a rate above its limit? Asked while the counts grow, and right at any time.
 
     Each look is an exact binomial test, which is to say that the lower Clopper-Pearson bound of the rate is above the
-    limit. Look k spends 1 / (k (k + 1)) of the error probability, and these add up to 1: so many looks deceive nobody.
+    limit. Look k spends 1 / (k (k + 1)) of the error probability, and these add up to 1: so many looks deceive nobody,
+    if when one looks depends on the number of trials alone.
 
     Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial"
     (Biometrika 26, 1934); the union bound over the looks.

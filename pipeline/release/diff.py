@@ -82,7 +82,7 @@ def _answers(version: Version, rows: list[Any]) -> tuple[list[str], np.ndarray]:
 
 def _config(aliases: Aliases, name: str, version: int) -> dict[str, Any]:
     """Return a version's configuration without what depends on how it is served."""
-    content: dict[str, Any] = MessageToDict(aliases.config(name, version), preserving_proto_field_name=True)
+    content: dict[str, Any] = MessageToDict(aliases.own_config(name, version), preserving_proto_field_name=True)
     content.pop("version_policy", None)
     for key in SERVED_PARAMETERS:
         content.get("parameters", {}).pop(key, None)

@@ -188,4 +188,4 @@ def _served_faults(aliases: Aliases, name: str, version: int, model: str) -> lis
         differing = [folder / file for file, text in wanted.items() if (folder / file).read_text() != text]
     except (PipelineError, OSError) as error:
         return [str(error)]
-    return [f"{file}: not what version {version} makes; promoting it again does." for file in differing]
+    return [f"{file}: not as version {version} makes it." for file in differing]

@@ -118,7 +118,7 @@ class Aliases:
         numbers = [change.after or 0 for change in changes]
         return max([*self.store.versions(name), *numbers], default=0) + 1
 
-    def config(self, name: str, version: int) -> Any:
+    def own_config(self, name: str, version: int) -> Any:
         """Return a version's own configuration; one that was published without gets what its model is served with.
 
         Raises:
@@ -137,7 +137,7 @@ class Aliases:
             RepositoryError: the version is damaged.
         """
         files = Version(self.store.path / name / str(version)).manifest["files"]
-        return config.dumps(config.served(self.config(name, version), model, version, files[config.MODEL_FILE]))
+        return config.dumps(config.served(self.own_config(name, version), model, version, files[config.MODEL_FILE]))
 
     def pin(self, name: str) -> None:
         """Name production in the version policy, where it was only the newest version so far."""

@@ -1,4 +1,5 @@
 import os
+import secrets
 import time
 from contextlib import contextmanager
 
@@ -48,7 +49,7 @@ def triton(options, folder, *flags):
     wheel = find_triton()
     folder.mkdir()
     lay_out(folder, wheel)
-    regions = f"pipeline-{os.getpid()}-0badcafe-"
+    regions = f"pipeline-{os.getpid()}-{secrets.token_hex(4)}-"
     command = command_line(folder, wheel, options, options.models, regions)
     with started([*command, *flags], environment(folder, wheel), folder, regions, lambda _: None) as process:
         deadline = time.monotonic() + 60

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from pipeline.client import AsyncClient, Client, Contract
+from pipeline.client import AsyncClient, Client, Contract, Counters
 from pipeline.client.endpoint import Endpoint
 from pipeline.errors import DataError, RequestError, ServerError, UsageError
 from pipeline.serve import running
@@ -132,6 +132,7 @@ def test_threads_share_a_client(client):
     with ThreadPoolExecutor(8) as pool:
         for predictions in pool.map(client.classify, [rows] * 16):
             assert [prediction.label for prediction in predictions] == expected
+    assert client.counters == Counters(requests=1 + 17 * 2)  # the contract, and two requests for a hundred rows
 
 
 def test_the_async_client_gives_the_same_answers(server, client):
@@ -231,10 +232,8 @@ def test_the_http_port_is_not_mistaken_for_the_grpc_port(kind, server):
 def test_an_unknown_model_is_answered_with_the_models_there_are(kind, server):
     error = failure(kind, server.grpc_url, "huge")
     assert type(error) is RequestError
-    assert (
-        str(error)
-        == f"{server.grpc_url}: no model huge; there are: frames, narrow, other.candidate, strange, tiny, tiny.candidate."
-    )
+    names = "frames, narrow, other.candidate, strange, tiny, tiny.candidate"
+    assert str(error) == f"{server.grpc_url}: no model huge; there are: {names}."
 
 
 @both

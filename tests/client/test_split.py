@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.client import Client, Split, StopRule
+from pipeline.client import Client, Prediction, Split, StopRule
+from pipeline.client.comparison import Record
 from pipeline.client.stop_rule import RateTest, upper_tail
 from pipeline.errors import DataError, ServerError, UsageError
 from tests.client.scripted import at_once, failing, scripted
@@ -88,6 +89,14 @@ def test_a_shadow_that_agrees_is_not_stopped(server):
             wait_for(lambda: not split._behind)
     assert (split.comparison.rows, split.comparison.disagreements, split.stopped) == (20 * 64, 0, "")
     assert "label(s) differ (0.00%)" in str(split.comparison)
+
+
+def test_the_label_of_a_row_that_is_not_valid_is_not_compared():
+    for rows, differ in (((True, True), 1), ((True, False), 1), ((False, False), 0)):
+        record = Record(StopRule())
+        sides = [Prediction(label, 1.0, {label: 1.0}, valid) for label, valid in zip("ab", rows, strict=True)]
+        record.compared(*([side] for side in sides))
+        assert (record.comparison().rows, record.comparison().disagreements) == (1, differ)
 
 
 def test_a_shadow_that_differs_is_stopped_and_asked_no_more(server, caplog):

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from pipeline.client import AsyncClient, Client
+from pipeline.client import AsyncClient, Client, Split
 from pipeline.errors import ServerError
 from tests.client.scripted import at_once, failing, held, scripted
 from tests.client.test_retries import BUSY, both, classify
@@ -58,6 +58,15 @@ def test_the_server_is_told_of_the_span_which_belongs_to_the_caller_s(spans):
     trace_id, span_id = f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
     assert server.metadata["traceparent"].startswith(f"00-{trace_id}-{span_id}-")
     assert span.parent.span_id == request.get_span_context().span_id
+
+
+def test_a_split_s_requests_belong_to_the_caller_s_span(spans):
+    tracer = trace.get_tracer("a caller")
+    with scripted(at_once) as (_, url), tracer.start_as_current_span("request") as request:
+        with Split(Client(url, "tiny"), Client(url, "tiny"), share=0.5) as split:
+            assert len(list(split.stream(["good"] * 200))) == 200
+    parents = {span.parent.span_id for span in spans() if span.name.endswith("ModelInfer")}
+    assert parents == {request.get_span_context().span_id}
 
 
 @both
