@@ -62,9 +62,12 @@ def test_the_server_is_told_of_the_span_which_belongs_to_the_caller_s(spans):
 
 def test_a_split_s_requests_belong_to_the_caller_s_span(spans):
     tracer = trace.get_tracer("a caller")
-    with scripted(at_once) as (_, url), tracer.start_as_current_span("request") as request:
-        with Split(Client(url, "tiny"), Client(url, "tiny"), share=0.5) as split:
-            assert len(list(split.stream(["good"] * 200))) == 200
+    with (
+        scripted(at_once) as (_, url),
+        tracer.start_as_current_span("request") as request,
+        Split(Client(url, "tiny"), Client(url, "tiny"), share=0.5) as split,
+    ):
+        assert len(list(split.stream(["good"] * 200))) == 200
     parents = {span.parent.span_id for span in spans() if span.name.endswith("ModelInfer")}
     assert parents == {request.get_span_context().span_id}
 
