@@ -101,26 +101,24 @@ def test_an_answer_of_a_version_that_cannot_be_live_is_found_out(
 def test_requests_under_way_are_answered_by_the_version_that_they_reached(
     repository: Path, triton: Explicit, contrary_run: RunDirectory
 ) -> None:
-    text = "the film is lovely"
     publish(contrary_run, repository, alias="candidate")
-    with (
-        Client(triton.grpc_url, NAME, access=triton.access, timeout_seconds=60) as client,
-        ThreadPoolExecutor(2) as two,
-    ):
-        (old,) = client.classify([text])
+    client = Client(triton.grpc_url, NAME, access=triton.access, timeout_seconds=60)
+    with client, ThreadPoolExecutor(2) as two:
+        rows = ["the film is lovely"] * client.contract().max_batch_size  # two such requests do not fit into one batch
+        old = client.classify(rows)
         (stub,) = stubs_of(triton.pid)
         os.kill(stub, signal.SIGSTOP)
         try:
-            under_way = [two.submit(client.classify, [text]) for _ in range(2)]
+            under_way = [two.submit(client.classify, rows) for _ in range(2)]
             eventually(lambda: waiting(triton) == 1)  # and the other one lies with the process that was stopped
             promote(repository, NAME)
             Live(triton.grpc_url, triton.access).load(NAME)
-            (new,) = client.classify([text])
+            new = client.classify(rows)
             assert not any(future.done() for future in under_way)
         finally:
             os.kill(stub, signal.SIGCONT)
-        assert [future.result(60) for future in under_way] == [[old], [old]]
-        assert new.label != old.label
+        assert [future.result(60) for future in under_way] == [old, old]
+        assert new[0].label != old[0].label
 
 
 def waiting(triton: Explicit) -> int:
