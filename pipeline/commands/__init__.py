@@ -30,6 +30,7 @@ COMMANDS = (
     "search",
     "suspects",
     "bench",
+    "watch",
     "doctor",
 )
 
