@@ -1,6 +1,7 @@
 """``pipeline serve``: parse, start, and tell what happens."""
 
 import json
+import re
 import signal
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.serve import Event, Ready
 
 PORT = click.IntRange(0, 65_535)
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*")  # what a header may carry (RFC 6750), and nobody guesses
 
 
 @click.command("serve")
@@ -39,6 +41,16 @@ PORT = click.IntRange(0, 65_535)
     is_flag=True,
     help="Print a line of JSON on stdout whenever the server is ready or a new version is live.",
 )
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Ask callers for the token in this file for anything but health and metrics; clients read $PIPELINE_TOKEN.",
+)
+@click.option(
+    "--max-memory-mb",
+    type=click.IntRange(min=1),
+    help="Start the server anew, once it has answered what it was asked, when Triton and its backends hold more.",
+)
 @click.option("--log-verbose", "verbose", is_flag=True, help="Show all that Triton logs.")
 @click.option("--quiet", is_flag=True, help="Show errors only.")
 def command(
@@ -51,6 +63,8 @@ def command(
     timeout_seconds: float,
     ready_file: Path | None,
     as_json: bool,
+    token_file: Path | None,
+    max_memory_mb: int | None,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -68,7 +82,18 @@ def command(
 
     if ready_file:
         _check_ready_file(ready_file)
-    options = Options(repository, address, http_port, grpc_port, metrics_port, models, timeout_seconds, verbose)
+    options = Options(
+        repository=repository,
+        address=address,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        models=models,
+        timeout_seconds=timeout_seconds,
+        verbose=verbose,
+        token=_token(token_file) if token_file else "",
+        max_memory_bytes=(max_memory_mb or 0) * 10**6,
+    )
     log = (lambda line: click.echo(line, err=True)) if verbose else (lambda _: None)
     ready: Ready | None = None
     try:
@@ -98,6 +123,20 @@ def _check_ready_file(path: Path) -> None:
         raise UsageError(
             f"--ready-file {path}: cannot be written: {error.strerror}. Name a file in a folder that can be written to."
         ) from error
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise UsageError(f"--token-file {path}: cannot be read: {reason}.") from error
+    if not TOKEN.fullmatch(token):
+        raise UsageError(
+            f"--token-file {path}: wanted one word of 16 to 512 letters, digits and ._~+/-; "
+            f"`openssl rand -hex 32 > {path}` makes one."
+        )
+    return token
 
 
 def _stop_on_signals() -> Flag:

@@ -12,11 +12,13 @@ The folder is also the server's working directory, so that no file of the user's
 
 import importlib.util
 import os
+import secrets
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.client.access import TOKEN_KEY
 from pipeline.errors import ServerError
 from pipeline.triton import Triton
 
@@ -30,6 +32,11 @@ from pipeline_backend import TritonPythonModel as TritonPythonModel
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the only place where POSIX shared memory lies
 EXIT_TIMEOUT_SECONDS = 20
+
+_GUARDED = ("inference", "metadata", "model-config", "model-repository", "statistics")
+# Closed to everybody, by a secret that nobody is told: ours ask none of them, a caller's shared memory lies beside the
+# Python backend's own, and 24.10 knows no option that switches them off.
+_CLOSED = ("shared-memory", "trace", "logging")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class Options:
         models: names of the models to serve; all of them when empty.
         timeout_seconds: how long loading and the first answers may take.
         verbose: let Triton log all it does.
+        token: what callers must show for anything but health; empty to ask for none.
+        max_memory_bytes: what Triton and its stubs may hold before the server is started anew; 0 for no limit.
     """
 
     repository: Path
@@ -55,6 +64,8 @@ class Options:
     models: tuple[str, ...] = ()
     timeout_seconds: float = 60
     verbose: bool = False
+    token: str = ""
+    max_memory_bytes: int = 0
 
 
 def lay_out(folder: Path, triton: Triton) -> None:
@@ -115,9 +126,20 @@ def command_line(folder: Path, triton: Triton, options: Options, models: tuple[s
         "--allow-gpu-metrics=false",  # needs DCGM, which the wheel lacks
         "--pinned-memory-pool-byte-size=0",  # the backend takes its tensors through shared memory
         f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+        *_restrictions(options.token),
         f"--backend-config=python,shm-region-prefix-name={regions}",
         "--backend-config=python,stub-timeout-seconds=60",
         *(("--log-verbose=1",) if options.verbose else ("--log-info=false",)),
+    ]
+
+
+def _restrictions(token: str) -> list[str]:
+    """Return what closes each part of the API to whoever does not show its secret; health stays open."""
+    secret_of = dict.fromkeys(_CLOSED, secrets.token_hex()) | (dict.fromkeys(_GUARDED, token) if token else {})
+    return [
+        f"--{option}={part}:{TOKEN_KEY}={secret}"
+        for part, secret in secret_of.items()
+        for option in ("grpc-restricted-protocol", "http-restricted-api")
     ]
 
 

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 
+from pipeline.client.access import Access
 from pipeline.client.control import Busy, Control
 from pipeline.errors import RepositoryError, RequestError, ServerError
 from pipeline.repository import ModelOnDisk, scan
 from pipeline.serve.layout import Options
 from pipeline.serve.network import host_to_reach, is_listening
-from pipeline.serve.process import Process, ServerLost
+from pipeline.serve.process import Process, ServerLost, TooMuchMemory
 
 TICK_SECONDS = 0.25
 SCAN_SECONDS = 1.0
@@ -95,12 +96,12 @@ class Monitor:
         """Yield what happens until `stop` is set.
 
         Raises:
-            ServerLost: the server ended, or answers no more.
+            ServerLost: the server ended, answers no more, or holds too much memory.
             ServerError: it cannot serve what it was asked to.
         """
         if not self._wait_for_port():
             return
-        with Control(f"{self.host}:{self.options.grpc_port}") as control:
+        with Control(f"{self.host}:{self.options.grpc_port}", Access(token=self.options.token)) as control:
             try:
                 yield from self._begin(control)
                 yield from self._watch(control)
@@ -111,7 +112,8 @@ class Monitor:
     def _wait_for_port(self) -> bool:
         """Return True once the server listens, which it does when all models are loaded; False when told to stop."""
         deadline = time.monotonic() + self.options.timeout_seconds
-        while not is_listening(self.host, self.options.grpc_port):
+        ports = (self.options.grpc_port, self.options.http_port, self.options.metrics_port)
+        while not all(is_listening(self.host, port) for port in ports):
             self.process.check()
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -136,6 +138,7 @@ class Monitor:
             if self.is_first:
                 raise ServerError(f"{self.options.repository / model}: cannot be served: {reason}")
             yield LoadFailed(model, reason, control.versions().get(model, ()))
+        self._check_memory()
         yield Ready(
             http=f"{self.host}:{self.options.http_port}",
             grpc=f"{self.host}:{self.options.grpc_port}",
@@ -150,6 +153,7 @@ class Monitor:
             self.process.check()
             if time.monotonic() >= next_scan:
                 self._check_stubs()
+                self._check_memory()
                 yield from self._follow_disk(control)
                 next_scan = time.monotonic() + SCAN_SECONDS
             if time.monotonic() >= next_canary:
@@ -167,6 +171,18 @@ class Monitor:
         if dead & self.dead_stubs:
             raise ServerLost("a model's backend process died")
         self.dead_stubs = dead
+
+    def _check_memory(self) -> None:
+        """Notice memory that is never given back before the machine has none left.
+
+        Raises:
+            TooMuchMemory: Triton and its stubs hold more than they may.
+        """
+        limit, held = self.options.max_memory_bytes, self.process.memory_bytes()
+        if limit and held > limit:
+            raise TooMuchMemory(
+                f"Triton holds {held / 1e6:,.0f} MB of memory, more than the {limit / 1e6:,.0f} of --max-memory-mb"
+            )
 
     def _follow_disk(self, control: Control) -> Iterator[Event]:
         """Load what changed on disk since the last look."""

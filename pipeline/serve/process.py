@@ -29,6 +29,10 @@ class ServerLost(Exception):
     """The server ended, or answers no more."""
 
 
+class TooMuchMemory(ServerLost):
+    """The server answers still, and holds more than it may."""
+
+
 class Process:
     """A running ``tritonserver`` and what it last complained of.
 
@@ -86,6 +90,10 @@ class Process:
         """Return the stubs that ended without Triton having noticed; one that it stopped itself is soon gone."""
         return {pid for pid, state, parent in _processes() if parent == self.pid and state == "Z"}
 
+    def memory_bytes(self) -> int:
+        """Return what Triton and its stubs hold in memory; a page that several processes share is divided among them."""
+        return sum(_memory_bytes(pid) for pid, _, parent in _processes() if self.pid in (pid, parent))
+
     def stop(self) -> None:
         """Let Triton finish what it is answering; kill it when it takes too long."""
         if self._process.poll() is None:
@@ -124,11 +132,13 @@ def started(
     """Run Triton for the length of a ``with`` block; its shared memory goes with it.
 
     When the block ends with an error Triton is killed: nobody is being answered, and with a dead stub it would wait for
-    that until its own timeout.
+    that until its own timeout. One that holds too much memory still answers, and may finish.
     """
     process = Process(command, environment, folder, log)
     try:
         yield process
+    except TooMuchMemory:
+        raise
     except Exception:
         process.kill()
         raise
@@ -136,6 +146,13 @@ def started(
         process.stop()
         for region in SHARED_MEMORY.glob(f"{regions}*"):
             region.unlink(missing_ok=True)
+
+
+def _memory_bytes(pid: int) -> int:
+    with suppress(OSError):  # it ended while we looked
+        found = re.search(r"^Pss: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 def _processes() -> Iterator[tuple[int, str, int]]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
+from typing import Any
 
 from pipeline.serve.layout import Options
 from pipeline.serve.monitor import Event, Ready
@@ -77,15 +78,17 @@ class Server:
 
 
 @contextmanager
-def running(repository: Path, *, models: tuple[str, ...] = (), timeout_seconds: float = 60) -> Iterator[Server]:
+def running(repository: Path, **changes: Any) -> Iterator[Server]:
     """Serve a repository on free ports of loopback.
+
+    Args:
+        repository: the model repository.
+        changes: of the other `Options`, by name.
 
     Raises:
         PipelineError: as `supervise` does.
     """
-    options = Options(
-        repository, http_port=0, grpc_port=0, metrics_port=0, models=models, timeout_seconds=timeout_seconds
-    )
+    options = Options(repository, **{"http_port": 0, "grpc_port": 0, "metrics_port": 0, **changes})
     server = Server(options)
     server.start()
     try:

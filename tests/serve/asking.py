@@ -55,6 +55,13 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def held_bytes(*pids: int) -> int:
+    """The memory of processes and their children; a page that several share is divided among them."""
+    families = {member for pid in pids for member in (pid, *stubs_of(pid))}
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in families]
+    return 1024 * sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:"))
+
+
 def shared_memory(pid: int | None = None) -> set[str]:
     """Our servers' regions in /dev/shm: of this process, or of the given supervisor."""
     return {path.name for path in SHARED_MEMORY.glob(f"pipeline-{pid or os.getpid()}-*")}

@@ -1,14 +1,12 @@
 """What the Python-based backend answers, asked over gRPC as a client would."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import tritonclient.grpc as triton
 
-from pipeline.serve import Server
 from tests.serve.asking import ask, column
 from tests.serve.tiny_models import CLASSES, feature_model, text_model
 
@@ -140,15 +138,6 @@ def test_the_classification_extension_returns_label_names(client):
 def test_a_batch_beyond_the_maximum_is_refused_and_named(client):
     with pytest.raises(Exception, match="batch-size must be <= 64"):
         ask(client, "words", text=column(*[b"good"] * 65))
-
-
-def test_the_server_listens_on_loopback_alone(server: Server):
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
-    listening = [line[1] for line in lines if line[3] == "0A"]
-    ports = {int(url.rpartition(":")[2]) for url in (server.ready.http, server.ready.grpc, server.ready.metrics)}
-    ours = [address for address in listening if int(address.rpartition(":")[2], 16) in ports]
-    assert len(ours) == 3
-    assert all(address.partition(":")[0].endswith("0100007F") for address in ours)
 
 
 def counts(client: triton.InferenceServerClient, model: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from pipeline.client.control import Control
+from pipeline.errors import ServerError
 from pipeline.serve import Loaded, LoadFailed, Ready, Restarting, Server, monitor, running
 from pipeline.serve.process import ServerLost
 from tests.serve.asking import (
@@ -24,6 +26,7 @@ from tests.serve.asking import (
     ask,
     column,
     eventually,
+    held_bytes,
     is_alive,
     processor_seconds,
     shared_memory,
@@ -310,3 +313,28 @@ def test_only_the_models_that_were_asked_for_are_served(words):
     place(words, text_config("other"), text_model().SerializeToString())
     with running(words, models=("other",)) as server:
         assert server.ready.models == {"other": (1,)}
+
+
+def test_a_server_that_holds_too_much_memory_is_started_anew_and_loses_no_request(words):
+    with running(words) as server:
+        at_rest = held_bytes(server.ready.pid)
+    with (
+        running(words, max_memory_bytes=at_rest + 150_000_000) as server,
+        triton.InferenceServerClient(server.grpc_url) as client,
+    ):
+        before = server.ready
+        assert ask(client, "words", text=column(b"good " * 8_000_000))["valid"].tolist() == [[True]]
+        eventually(lambda: server.ready.pid != before.pid and answers(server), 20)
+        assert re.fullmatch(
+            r"Triton holds [\d,]+ MB of memory, more than the [\d,]+ of --max-memory-mb",
+            last(server, Restarting).reason,
+        )
+        assert held_bytes(server.ready.pid) < at_rest + 150_000_000
+
+
+def test_less_memory_than_the_models_take_is_refused_at_once(words):
+    with (
+        pytest.raises(ServerError, match=r"^Triton holds \d+ MB of memory, more than the 10 of --max-memory-mb\.$"),
+        running(words, max_memory_bytes=10_000_000),
+    ):
+        pass

@@ -14,11 +14,12 @@ WORDS = ("awful", "dull", "fine", "good", "great")
 FEATURES = 3
 
 
-def text_model(seed: int = 0, is_flat: bool = False, is_guarded: bool = True) -> ModelProto:
+def text_model(seed: int = 0, is_flat: bool = False, is_guarded: bool = True, toil: int = 0) -> ModelProto:
     """Text to probabilities: the sum of a vector for each word. The form of the real graph, without the LSTM.
 
     A flat one takes texts of shape (B) and gives labels of shape (B); Triton's `reshape` hides that from callers.
-    One that is not guarded fails on a text that is not UTF-8.
+    One that is not guarded fails on a text that is not UTF-8. One that toils multiplies matrices so many times for each
+    row, and adds nothing of it to the answer.
     """
     nodes = [
         helper.make_node("StringConcat", ["text", "nul"], ["ended"]),
@@ -37,12 +38,16 @@ def text_model(seed: int = 0, is_flat: bool = False, is_guarded: bool = True) ->
             keys_strings=["  ", *WORDS], values_int64s=[0, *range(2, 2 + len(WORDS))], default_int64=1,
         ),
         helper.make_node("Gather", ["vectors", "token_ids"], ["embedded"]),
-        helper.make_node("ReduceSum", ["embedded", "axis_one"], ["logits"], keepdims=0),
+        helper.make_node("ReduceSum", ["embedded", "axis_one"], ["summed" if toil else "logits"], keepdims=0),
+        *(_toil(toil) if toil else ()),
         *_head(),
     ]  # fmt: skip
     vectors = np.random.default_rng(seed).normal(size=(2 + len(WORDS), len(CLASSES))).astype(np.float32)
     vectors[0] = 0
     constants = {"first": np.array(0), "axis_one": np.array([1]), "vectors": vectors}
+    if toil:
+        noise = np.random.default_rng(seed).normal(0, 512**-0.5, (512, 512)).astype(np.float32)
+        constants |= {"nothing": np.array(0, np.float32), "axes": np.array([1, 2]), "noise": noise}
     inputs = [helper.make_tensor_value_info("text", TensorProto.STRING, ["batch", 1])]
     outputs = _outputs()
     if is_flat:
@@ -128,6 +133,23 @@ def _config(name: str, **changes: object) -> triton.ModelConfig:
     config.parameters["classes"].string_value = '["bad", "fine", "good"]'
     config.MergeFrom(triton.ModelConfig(**changes))
     return config
+
+
+def _toil(times: int) -> list:
+    """Nodes from ``summed`` to ``logits``, equal to it, by way of products of matrices for each row."""
+    products = [
+        helper.make_node("MatMul", [f"work_{number}", "noise"], [f"work_{number + 1}"]) for number in range(times)
+    ]
+    return [
+        helper.make_node("ReduceSum", ["summed", "axis_one"], ["total"]),
+        helper.make_node("Unsqueeze", ["total", "axis_one"], ["scalar"]),
+        helper.make_node("Mul", ["scalar", "noise"], ["work_0"]),
+        *products,
+        helper.make_node("ReduceMean", [f"work_{times}", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "nothing"], ["vanished"]),
+        helper.make_node("Unsqueeze", ["vanished", "axis_one"], ["row"]),
+        helper.make_node("Add", ["summed", "row"], ["logits"]),
+    ]
 
 
 def _head() -> list:
