@@ -1,7 +1,7 @@
 """The golden rows of the version in service, asked as any caller would ask: over the network, without a version."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
@@ -46,7 +46,7 @@ def watch(
     access: Access | None = None,
     every_seconds: float = 5.0,
     timeout_seconds: float = 3.0,
-) -> Iterator[Round]:
+) -> Generator[Round, None, None]:
     """Yield a round of questions every so often, until `stop` is set.
 
     Args:
@@ -72,18 +72,16 @@ def watch(
 
 
 def _round(url: str, model: str, repository: Path, access: Access, timeout_seconds: float) -> Round:
-    begun, version, wrong, failure = time.monotonic(), None, (), ""
+    expires = expiry(url, access, timeout_seconds)
+    begun = time.monotonic()
     try:
         version, wrong = _ask(url, model, repository, access, timeout_seconds)
+        return Round(time.monotonic() - begun, version, wrong, certificate_expires=expires)
     except PipelineError as error:
-        failure = str(error)
-    seconds = time.monotonic() - begun
-    return Round(seconds, version, wrong, failure, expiry(url, access, timeout_seconds))
+        return Round(time.monotonic() - begun, failure=str(error), certificate_expires=expires)
 
 
-def _ask(
-    url: str, model: str, repository: Path, access: Access, timeout_seconds: float
-) -> tuple[int, tuple[str, ...]]:
+def _ask(url: str, model: str, repository: Path, access: Access, timeout_seconds: float) -> tuple[int, tuple[str, ...]]:
     """Return the version in service, and what is wrong with its answers.
 
     The connection is a new one, as a new caller's is: an old one outlives the certificate and the listener.
