@@ -81,7 +81,7 @@ def deployment(
     """All images that can be built here, and nothing running yet. At the end all goes but the build cache."""
     project = f"pipeline-test-{os.getpid()}"
     port_names = ("PORT", "HTTP_PORT", "GRPC_PORT", "METRICS_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT")
-    images = {name: f"{project}-{name}:built" for name in ("light", "gateway", "prometheus")}
+    images = {name: f"{project}-{name}:built" for name in ("light", "gateway", "prometheus", "triton")}
     settings = {
         **dict(zip(port_names, _free_ports(len(port_names)), strict=True)),
         "MODEL_REPOSITORY": str(served_repository),
@@ -93,13 +93,15 @@ def deployment(
         "GATEWAY_IMAGE": images["gateway"],
         "PROMETHEUS_IMAGE": images["prometheus"],
         "ALERTMANAGER_IMAGE": images["prometheus"],
-        "TRITON_IMAGE": images["light"],  # a stand-in: cpu, gpu and Grafana are created to be looked at, never started
-        "GRAFANA_IMAGE": images["light"],
+        "TRITON_IMAGE": images["triton"],
+        "GRAFANA_IMAGE": images["light"],  # a stand-in: gpu and Grafana are created to be looked at, and never started
         "BUILD_NETWORK": "host",
     }
     deployment = Deployment(engine, project, settings)
     deployment.compose("light", "build")
-    output_of("docker", "build", "--network=host", f"--tag={images['prometheus']}", str(FOLDER / "monitoring"))
+    build = ("docker", "build", "--network=host", f"--build-arg=LIGHT_IMAGE={images['light']}")
+    output_of(*build, f"--tag={images['prometheus']}", str(FOLDER / "monitoring"))
+    output_of(*build, f"--tag={images['triton']}", str(Path(__file__).with_name("wheel_triton")))
     try:
         yield deployment
     finally:

@@ -1,6 +1,8 @@
 """Every service as the engine makes it: what it may do, see and reach; none of them needs to run for that."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,3 +101,20 @@ def test_only_the_gpu_profile_asks_for_a_gpu(made: Made) -> None:
     gpu = asked.pop("gpu")
     assert not any(asked.values())
     assert [(device["Driver"], device["Capabilities"]) for device in gpu] == [("nvidia", [["gpu"]])]
+
+
+def test_without_its_secrets_nothing_is_started_and_what_is_missing_is_named(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    bare = replace(
+        deployment,
+        project=f"{deployment.project}-bare",
+        settings=deployment.settings | {"SECRETS": str(tmp_path / "none")},
+    )
+    try:
+        with pytest.raises(AssertionError, match=f"bind source path does not exist: {tmp_path}/none/(gateway|triton)"):
+            bare.compose("light", "up", "--detach")
+        assert not bare.container("light")
+        assert not bare.container("gateway")
+    finally:
+        bare.compose("light", "down")

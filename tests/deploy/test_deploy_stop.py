@@ -29,7 +29,7 @@ def test_on_a_laptop_one_command_is_enough(deployment: Deployment) -> None:
     deployment.compose("laptop", "stop", "laptop")
 
 
-def test_taking_it_down_leaves_nothing(light: Deployment) -> None:
+def test_taking_it_down_leaves_nothing(deployment: Deployment) -> None:
     for profile in PROFILES:
-        light.compose(profile, "down", "--volumes")
-    assert light.left_overs() == ""
+        deployment.compose(profile, "down", "--volumes")
+    assert deployment.left_overs() == ""
