@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPSConnection
@@ -121,6 +122,18 @@ def test_without_a_certificate_grpc_gives_nothing_but_health(light: Deployment) 
     refused = (Code.UNAUTHENTICATED, "a client certificate is required")
     assert answers == {method: (Code.OK, "") if method in HEALTH_CALLS else refused for method in answers}
     assert ask(light.url, light.stranger, "/grpc.health.v1.Health/Check", b"") == (Code.OK, "")
+
+
+def test_a_message_may_come_later_than_its_head(light: Deployment) -> None:
+    """The gateway judges a message by its first bytes, and waits for them."""
+
+    def late() -> Iterator[bytes]:
+        threading.Event().wait(0.5)
+        yield b""
+
+    for access in (light.stranger, light.caller):
+        with access.channel(light.url) as channel:
+            channel.stream_unary("/grpc.health.v1.Health/Check")(late(), timeout=10)
 
 
 def test_without_a_certificate_http_gives_nothing_but_health(light: Deployment) -> None:
