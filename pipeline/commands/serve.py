@@ -74,9 +74,13 @@ def command(
     published meanwhile goes into service without a restart. Ctrl-C, SIGTERM or closing the
     terminal ends it.
 
+    Triton takes the token as an argument: other users of this machine can read it in the list of processes.
+
     \b
     pipeline serve
     pipeline serve --grpc-port 0 --ready-file ready.json &
+    pipeline serve --token-file token &   # openssl rand -hex 32 > token
+    PIPELINE_TOKEN=$(cat token) pipeline predict sentiment "What a lovely film!"
     """
     from pipeline.serve import Loaded, Options, Ready, Restarting, supervise
 

@@ -34,8 +34,8 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the only place where POSIX share
 EXIT_TIMEOUT_SECONDS = 20
 
 _GUARDED = ("inference", "metadata", "model-config", "model-repository", "statistics")
-# Closed to everybody, by a secret that nobody is told: ours ask none of them, a caller's shared memory lies beside the
-# Python backend's own, and 24.10 knows no option that switches them off.
+# Closed to everybody, by a secret that nobody is told: 24.10 has no option that switches them off. Nothing of ours asks
+# for them, and through shared memory a caller could name the regions of Triton's own Python backend.
 _CLOSED = ("shared-memory", "trace", "logging")
 
 

@@ -99,7 +99,7 @@ class Monitor:
             ServerLost: the server ended, answers no more, or holds too much memory.
             ServerError: it cannot serve what it was asked to.
         """
-        if not self._wait_for_port():
+        if not self._wait_for_ports():
             return
         with Control(f"{self.host}:{self.options.grpc_port}", Access(token=self.options.token)) as control:
             try:
@@ -109,7 +109,7 @@ class Monitor:
                 self.process.check()
                 raise ServerLost(f"Triton answers no more: {error}") from error
 
-    def _wait_for_port(self) -> bool:
+    def _wait_for_ports(self) -> bool:
         """Return True once the server listens, which it does when all models are loaded; False when told to stop."""
         deadline = time.monotonic() + self.options.timeout_seconds
         ports = (self.options.grpc_port, self.options.http_port, self.options.metrics_port)

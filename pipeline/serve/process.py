@@ -14,10 +14,16 @@ from threading import Thread
 from pipeline.serve.layout import EXIT_TIMEOUT_SECONDS, SHARED_MEMORY
 
 # Asks the kernel to kill Triton when the thread that started it ends, then becomes Triton. Not a `preexec_fn`: that
-# would run Python code between fork and exec, which is unsafe beside gRPC's threads.
-LAUNCHER = """
-import ctypes, os, signal, sys
+# would run Python code between fork and exec, which is unsafe beside gRPC's threads. The stacks are large because 24.10
+# lays the pieces of an HTTP request on one, and descends into its JSON, without a limit: with the usual 8 MiB, lists in
+# lists of 200 KB end the server.
+STACK_BYTES = 256 << 20
+LAUNCHER = f"""
+import ctypes, os, resource, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+_, most = resource.getrlimit(resource.RLIMIT_STACK)
+wanted = {STACK_BYTES} if most == resource.RLIM_INFINITY else min({STACK_BYTES}, most)
+resource.setrlimit(resource.RLIMIT_STACK, (wanted, most))
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -91,7 +97,7 @@ class Process:
         return {pid for pid, state, parent in _processes() if parent == self.pid and state == "Z"}
 
     def memory_bytes(self) -> int:
-        """Return what Triton and its stubs hold in memory; a page that several processes share is divided among them."""
+        """Return what Triton and its stubs hold in memory; pages that processes share are divided among them."""
         return sum(_memory_bytes(pid) for pid, _, parent in _processes() if self.pid in (pid, parent))
 
     def stop(self) -> None:

@@ -62,6 +62,11 @@ def held_bytes(*pids: int) -> int:
     return 1024 * sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:"))
 
 
+def open_files(*pids: int) -> dict[int, int]:
+    """How many descriptors each process has open."""
+    return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids}
+
+
 def shared_memory(pid: int | None = None) -> set[str]:
     """Our servers' regions in /dev/shm: of this process, or of the given supervisor."""
     return {path.name for path in SHARED_MEMORY.glob(f"pipeline-{pid or os.getpid()}-*")}

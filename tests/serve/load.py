@@ -1,6 +1,7 @@
 """Callers that never stop asking, and a record of what became of every call."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Semaphore, Thread
@@ -105,6 +106,31 @@ def timed(caller: int, future: Any, begun: float) -> Call:
     except grpc.RpcError as error:
         return Call(caller, begun, time.monotonic(), error.code(), reason=error.details() or "")
     return Call(caller, begun, time.monotonic(), grpc.StatusCode.OK, outputs_of(answer))
+
+
+def ask_in_turn(url: str, messages: list[service_pb2.ModelInferRequest], count: int, at_once: int) -> list[Counter]:
+    """Ask one message after the other, over and over, some at once; return what became of each message's calls.
+
+    An answer counts as the label that it gives.
+    """
+    contents = [message.SerializeToString() for message in messages]
+    became: list[Counter] = [Counter() for _ in messages]
+    free = Semaphore(at_once)
+
+    def end(future: Any, number: int) -> None:
+        call = timed(0, future, 0)
+        became[number][call.answer["label"] if call.is_answered else call.code.name] += 1
+        free.release()
+
+    with Access().channel(url) as channel:
+        infer = channel.unary_unary(INFER)
+        for turn in range(count):
+            number = turn % len(messages)
+            free.acquire()
+            infer.future(contents[number], timeout=60).add_done_callback(partial(end, number=number))
+        for _ in range(at_once):
+            free.acquire()
+    return became
 
 
 def ask_at_a_rate(

@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from pipeline.client.control import Control
 from pipeline.errors import ServerError
@@ -315,21 +318,80 @@ def test_only_the_models_that_were_asked_for_are_served(words):
         assert server.ready.models == {"other": (1,)}
 
 
-def test_a_server_that_holds_too_much_memory_is_started_anew_and_loses_no_request(words):
-    with running(words) as server:
-        at_rest = held_bytes(server.ready.pid)
+def test_a_damaged_version_that_is_not_production_matters_neither_at_the_start_nor_later(tmp_path):
+    repository, content = tmp_path / "repository", text_model().SerializeToString()
+    place(repository, production(1), content)
+    place(repository, production(1), content[:500], version=2)
+    with running(repository) as server:
+        place(repository, production(1), b"", version=3)
+        eventually(lambda: last(server, Loaded))
+        assert server.events == [server.ready, Loaded("words", (1,))]
+        assert server.ready.models == {"words": (1,)}
+        assert answers(server)
+
+
+def test_a_damaged_production_version_replaces_no_good_one_and_is_refused_in_one_line(tmp_path):
+    repository, content = tmp_path / "repository", text_model().SerializeToString()
+    place(repository, production(1), content)
+    place(repository, production(1), content[:500], version=2)
+    with running(repository) as server:
+        promote(repository, 2)
+        eventually(lambda: last(server, LoadFailed))
+        assert last(server, LoadFailed).versions == (1,)
+        assert answers(server)
+        promote(repository, 1)
+        eventually(lambda: server.events[-1] == Loaded("words", (1,)))
+        promote(repository, 2)
     with (
-        running(words, max_memory_bytes=at_rest + 150_000_000) as server,
+        pytest.raises(ServerError, match=r"^[^\n]*words: cannot be served: [^\n]*/words/2/model\.onnx[^\n]*$"),
+        running(repository),
+    ):
+        pass
+
+
+def production(version: int) -> model_config_pb2.ModelConfig:
+    """A configuration that serves one version, as `pipeline publish` writes it."""
+    config = text_config("words")
+    config.version_policy.specific.versions.append(version)
+    return config
+
+
+def promote(repository: Path, version: int) -> None:
+    staged = repository.parent / "config.pbtxt"
+    staged.write_text(text_format.MessageToString(production(version)))
+    staged.rename(repository / "words" / "config.pbtxt")
+
+
+def test_a_server_that_keeps_dying_is_started_after_longer_and_longer_pauses_and_then_given_up(words, monkeypatch):
+    monkeypatch.setattr(import_module("pipeline.serve.supervise"), "QUICK_FAILURES", 2)
+
+    def kill_until_given_up() -> None:
+        with running(words) as server:
+            for pauses in ([1.0], [1.0, 2.0]):
+                pid = server.ready.pid
+                os.kill(pid, signal.SIGKILL)
+                eventually(lambda pid=pid: server.ready.pid != pid, 20)
+                assert [event.pause_seconds for event in server.events if isinstance(event, Restarting)] == pauses
+            os.kill(server.ready.pid, signal.SIGKILL)
+            eventually(lambda: server.error)
+
+    with pytest.raises(ServerError, match=r"^Triton was killed by SIGKILL\. Gave up after 3 failures in a row\.$"):
+        kill_until_given_up()
+
+
+def test_a_server_that_holds_too_much_memory_is_started_anew_once_it_has_answered(words):
+    with running(words) as server:
+        limit = held_bytes(server.ready.pid) + 60_000_000
+    with (
+        running(words, max_memory_bytes=limit) as server,
         triton.InferenceServerClient(server.grpc_url) as client,
     ):
         before = server.ready
-        assert ask(client, "words", text=column(b"good " * 8_000_000))["valid"].tolist() == [[True]]
+        assert ask(client, "words", text=column(b"good " * 3_000_000))["valid"].tolist() == [[True]]
         eventually(lambda: server.ready.pid != before.pid and answers(server), 20)
-        assert re.fullmatch(
-            r"Triton holds [\d,]+ MB of memory, more than the [\d,]+ of --max-memory-mb",
-            last(server, Restarting).reason,
-        )
-        assert held_bytes(server.ready.pid) < at_rest + 150_000_000
+        told = r"Triton holds [\d,]+ MB of memory, more than the [\d,]+ of --max-memory-mb"
+        assert re.fullmatch(told, last(server, Restarting).reason)
+        assert held_bytes(server.ready.pid) < limit
 
 
 def test_less_memory_than_the_models_take_is_refused_at_once(words):
