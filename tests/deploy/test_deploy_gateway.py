@@ -188,7 +188,7 @@ def test_with_the_token_models_are_loaded_and_counted(light: Deployment) -> None
     for token in ("", light.token[:-1], light.token.upper()):
         with (
             Control(light.url, replace(light.caller, token=token)) as control,
-            pytest.raises(RequestError, match="restricted"),
+            pytest.raises(RequestError, match="token"),
         ):
             control.load(MODEL, 30)
     header = {"pipeline-token": light.token}

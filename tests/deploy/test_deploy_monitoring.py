@@ -34,6 +34,11 @@ def query(deployment: Deployment, expression: str) -> list[dict[str, Any]]:
     return asked(deployment, f"/api/v1/query?query={quote(expression)}")["data"]["result"]
 
 
+def health_of_targets(deployment: Deployment) -> dict[str, str]:
+    targets = asked(deployment, "/api/v1/targets")["data"]["activeTargets"]
+    return {target["labels"]["job"]: target["health"] for target in targets}
+
+
 def firing(deployment: Deployment) -> set[str]:
     alerts = asked(deployment, "/api/v1/alerts")["data"]["alerts"]
     return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
@@ -90,10 +95,8 @@ def test_each_alert_fires_for_what_it_is_about_and_only_then(deployment: Deploym
 
 
 def test_prometheus_reaches_all_that_it_is_told_to_watch(calm: Deployment) -> None:
-    targets = asked(calm, "/api/v1/targets")["data"]["activeTargets"]
-    assert {target["labels"]["job"]: target["health"] for target in targets} == dict.fromkeys(
-        ("triton", "gateway", "canary"), "up"
-    )
+    jobs = ("triton", "gateway", "canary")
+    eventually(lambda: health_of_targets(calm) == dict.fromkeys(jobs, "up"), 20, lambda: str(health_of_targets(calm)))
     assert len(asked(calm, "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]) == 1
 
 
