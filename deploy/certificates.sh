@@ -27,7 +27,7 @@ esac
 new_key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }
 
 authority() {
-  mkdir authority
+  mkdir -p authority
   new_key authority/ca.key
   openssl req -new -x509 -key authority/ca.key -days 365 -subj "/CN=pipeline authority" \
     -addext keyUsage=critical,keyCertSign -out authority/ca.crt
@@ -47,13 +47,19 @@ ${4:+subjectAltName=$4}
 END
   openssl req -new -key "$1/$2.key.new" -subj "/CN=$1" |
     openssl x509 -req -CA authority/ca.crt -CAkey authority/ca.key -set_serial "0x$(openssl rand -hex 16)" \
-      -days "${DAYS:-30}" -extfile "$1/extensions" -out "$1/$2.crt.new" 2>/dev/null
+      -days "${DAYS:-30}" -extfile "$1/extensions" -out "$1/$2.crt.new"
   mv "$1/$2.key.new" "$1/$2.key"
   mv "$1/$2.crt.new" "$1/$2.crt"
   rm "$1/extensions"
 }
 
-[ -f authority/ca.key ] || authority
+if [ ! -f authority/ca.key ]; then
+  if [ -f gateway/ca.crt ]; then
+    echo "certificates.sh: $PWD/authority/ca.key is not there. Bring it back; a new authority would cut everybody off." >&2
+    exit 1
+  fi
+  authority
+fi
 certificate gateway server serverAuth "DNS:localhost,DNS:gateway,IP:127.0.0.1${NAMES:+,$NAMES}"
 certificate canary client clientAuth
 certificate client client clientAuth

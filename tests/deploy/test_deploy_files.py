@@ -109,6 +109,16 @@ def test_certificates_are_renewed_without_a_new_authority_or_token(tmp_path: Pat
     assert {path.name for path in before.keys() - kept} == {"server.crt", "server.key", "client.crt", "client.key"}
 
 
+def test_certificates_are_not_renewed_by_another_authority(tmp_path: Path) -> None:
+    folder = make_secrets(tmp_path / "secrets")
+    (folder / "authority" / "ca.key").unlink()
+    before = (folder / "gateway" / "server.crt").read_text()
+    refused = run(str(FOLDER / "certificates.sh"), str(folder))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"certificates.sh: {folder}/authority/ca.key is not there. Bring it back;")
+    assert (folder / "gateway" / "server.crt").read_text() == before
+
+
 def test_the_dashboard_asks_the_source_that_is_provisioned_beside_it() -> None:
     folder = FOLDER / "monitoring" / "grafana"
     panels = json.loads((folder / "dashboards" / "pipeline.json").read_text("utf-8"))["panels"]
