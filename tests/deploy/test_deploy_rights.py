@@ -117,4 +117,4 @@ def test_without_its_secrets_nothing_is_started_and_what_is_missing_is_named(
         assert not bare.container("light")
         assert not bare.container("gateway")
     finally:
-        bare.compose("light", "down")
+        bare.compose("light", "down", "--volumes")
