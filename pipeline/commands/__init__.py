@@ -37,6 +37,7 @@ COMMANDS = (
     "search",
     "suspects",
     "bench",
+    "watch",
     "doctor",
 )
 

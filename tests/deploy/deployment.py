@@ -4,13 +4,19 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.client import Access
+
 FOLDER = Path(__file__).parents[2] / "deploy"
 COMPOSE_FILE = FOLDER / "compose.yaml"
-PROFILES = ("cpu", "gpu", "light")
+SERVERS = ("cpu", "gpu", "light", "laptop")
+MONITORING = ("canary", "prometheus", "alertmanager", "grafana")
+PROFILES = (*SERVERS, "monitoring")
 HEALTHY_WITHIN_SECONDS = 60
 
 
@@ -30,11 +36,30 @@ class Deployment:
 
     @property
     def url(self) -> str:
-        return f"127.0.0.1:{self.settings['GRPC_PORT']}"
+        """Where the gateway listens on this machine."""
+        return f"localhost:{self.settings['PORT']}"
 
     @property
     def image(self) -> str:
         return self.settings["LIGHT_IMAGE"]
+
+    @property
+    def secrets(self) -> Path:
+        return Path(self.settings["SECRETS"])
+
+    @property
+    def stranger(self) -> Access:
+        """A caller who knows the authority, and has no certificate."""
+        return Access(ca=self.secrets / "client" / "ca.crt")
+
+    @property
+    def caller(self) -> Access:
+        """A caller with a certificate."""
+        return caller_of(self.secrets)
+
+    @property
+    def token(self) -> str:
+        return (self.secrets / "client" / "token").read_text().strip()
 
     def compose(self, profile: str, *arguments: str) -> str:
         options = ("--file", str(COMPOSE_FILE), "--project-name", self.project, "--profile", profile)
@@ -51,20 +76,43 @@ class Deployment:
     def execute(self, service: str, *command: str, user: str = "1000:1000") -> subprocess.CompletedProcess[str]:
         return run("docker", "exec", "--user", user, self.container(service), *command)
 
-    def start(self, service: str) -> None:
-        """Start a service, or leave it running, and wait until its health check says that it is well."""
-        self.compose(service, "up", "--detach")
-        deadline = time.monotonic() + HEALTHY_WITHIN_SECONDS
-        while (state := self.inspect(service)["State"])["Health"]["Status"] != "healthy":
-            log = run("docker", "logs", self.container(service))
-            assert time.monotonic() < deadline, f"{state}\n{log.stdout}{log.stderr}"
-            time.sleep(0.2)
+    def start(self, profile: str, *services: str) -> None:
+        """Start services, or leave them running, and wait until each is well."""
+        if not all(map(self.is_well, services)):
+            self.compose(profile, "up", "--detach", *services)
+        for service in services:
+            eventually(partial(self.is_well, service), HEALTHY_WITHIN_SECONDS, partial(self.log, service))
+
+    def is_well(self, service: str) -> bool:
+        """Return whether a service runs, and its health check, if it has one, says that all is well."""
+        if not self.container(service):
+            return False
+        state = self.inspect(service)["State"]
+        return state["Running"] and state.get("Health", {"Status": "healthy"})["Status"] == "healthy"
+
+    def log(self, service: str) -> str:
+        shown = run("docker", "logs", "--tail", "30", self.container(service))
+        return f"{self.inspect(service)['State']}\n{shown.stdout}{shown.stderr}"
 
     def left_overs(self) -> str:
         """Return all that still bears the project's label."""
         label = f"--filter=label=com.docker.compose.project={self.project}"
         kinds = (("container", "--all"), ("network",), ("volume",))
         return "".join(output_of("docker", kind, "ls", "--quiet", label, *more) for kind, *more in kinds)
+
+
+def caller_of(secrets: Path) -> Access:
+    """Return what a caller shows who was given the folder `client` of what certificates.sh made."""
+    folder = secrets / "client"
+    return Access(folder / "ca.crt", folder / "client.crt", folder / "client.key")
+
+
+def eventually(condition: Callable[[], object], seconds: float, tell: Callable[[], str] = lambda: "") -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s. {tell()}"
+        time.sleep(0.2)
 
 
 def find_compose() -> tuple[str, ...] | None:
