@@ -19,5 +19,5 @@ def refuse_bombs(archive: zipfile.ZipFile) -> None:
         if member.file_size >= LEAST_SUSPECT_BYTES and member.file_size > MOST_TIMES_LARGER * member.compress_size:
             raise zipfile.BadZipFile(
                 f"{member.filename}: {member.compress_size:,} bytes that would unpack to {member.file_size:,}, "
-                f"more than {MOST_TIMES_LARGER} times as many"
+                f"more than {MOST_TIMES_LARGER} times as many; if that is right, save it without compression"
             )

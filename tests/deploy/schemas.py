@@ -55,7 +55,7 @@ def _kubernetes(version: str, api_version: str, kind: str) -> Schema:
 def _kubernetes_file(version: str, name: str) -> Schema:
     with zipfile.ZipFile(download(KUBERNETES)) as wheel:
         member = f"kubernetes_validate/kubernetes-json-schema/v{version}.0-local-strict/{name}.json"
-        return json.loads(wheel.read(member))  # type: ignore[no-any-return]
+        return json.loads(wheel.read(member))
 
 
 @cache
