@@ -13,7 +13,6 @@ def test_most_threats_have_a_test() -> None:
     assert len(NAMED) >= 15
 
 
-@pytest.mark.skipif(not (ROOT / "tests" / "rollout").is_dir(), reason="rollout and the gateway are not merged yet")
 @pytest.mark.parametrize("name", NAMED)
 def test_every_test_that_is_named_is_there(name: str) -> None:
     assert (ROOT / name).exists()

@@ -12,7 +12,6 @@ from pipeline.errors import CheckFailed, RepositoryError, RunError
 from pipeline.files import read_record, sha256_of
 from pipeline.repository.config import MODEL_FILE
 from pipeline.repository.goldens import Goldens
-from pipeline.runtime import open_session
 from pipeline.sequences import feed
 from pipeline.signature import Signature
 from pipeline.signing import SIGNATURE
@@ -91,6 +90,8 @@ class Version:
         Raises:
             PipelineError: the model does not load.
         """
+        from pipeline.runtime import open_session  # whoever only looks at a version needs no ONNX Runtime
+
         interface = self.signature.interface
         session = open_session(self.path / MODEL_FILE)
         asked = (session.run(["label", "probabilities"], feed(interface, [row])) for row in rows)
