@@ -172,7 +172,10 @@ class PublishKeys:
         1024, "requests that may wait; more are answered UNAVAILABLE (0: no limit)", least=0, most=1_000_000
     )
     instances: int = _key(
-        2, "copies of the model that work at once; a single one can leave requests waiting for 0.5 s", least=1, most=1024
+        2,
+        "copies of the model that work at once; a single one can leave requests waiting for 0.5 s",
+        least=1,
+        most=1024,
     )
     threads: int = _key(1, "threads of each copy (0: one for each processor)", least=0, most=1024)
 
