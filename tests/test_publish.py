@@ -56,7 +56,7 @@ def test_the_configuration_is_complete_and_says_what_the_recipe_said(published_r
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 1024
     assert json.loads(config.parameters["classes"].string_value) == ["blame", "praise"]
-    assert config.parameters["intra_op_thread_count"].string_value == "0"
+    assert config.parameters["intra_op_thread_count"].string_value == "1"
 
 
 def test_a_feature_model_has_dynamic_frames(published_repository: Path) -> None:
