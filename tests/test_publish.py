@@ -52,11 +52,11 @@ def test_the_configuration_is_complete_and_says_what_the_recipe_said(published_r
     assert config.parameters["version"].string_value == "1"
     model = published_repository / "opinions" / "1" / "model.onnx"
     assert config.parameters["model_sha256"].string_value == sha256_of(model)
-    assert config.instance_group[0].count == 1
+    assert config.instance_group[0].count == 2
     assert config.HasField("dynamic_batching")
     assert config.dynamic_batching.default_queue_policy.max_queue_size == 1024
     assert json.loads(config.parameters["classes"].string_value) == ["blame", "praise"]
-    assert config.parameters["intra_op_thread_count"].string_value == "0"
+    assert config.parameters["intra_op_thread_count"].string_value == "1"
 
 
 def test_a_feature_model_has_dynamic_frames(published_repository: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_name_that_is_no_folder_name_is_refused(name: str, verified_run: RunDi
 
 
 def test_serving_keys_can_change_without_training_anew(verified_run: RunDirectory, tmp_path: Path) -> None:
-    publish(verified_run, tmp_path, settings=("publish.instances=2", "publish.threads=1"))
+    publish(verified_run, tmp_path, settings=("publish.instances=3", "publish.threads=4"))
     config = loads((tmp_path / "opinions" / "config.pbtxt").read_text())
-    assert (config.instance_group[0].count, config.parameters["intra_op_thread_count"].string_value) == (2, "1")
+    assert (config.instance_group[0].count, config.parameters["intra_op_thread_count"].string_value) == (3, "4")
     publish(verified_run, tmp_path)
-    assert loads((tmp_path / "opinions" / "config.pbtxt").read_text()).instance_group[0].count == 1
+    assert loads((tmp_path / "opinions" / "config.pbtxt").read_text()).instance_group[0].count == 2
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_files_replaced_by_a_later_version_can_be_read_by_another_user(
     before = os.umask(0o077)
     try:
         publish(verified_run, tmp_path)
-        publish(verified_run, tmp_path, settings=("publish.instances=2",))
+        publish(verified_run, tmp_path, settings=("publish.instances=3",))
     finally:
         os.umask(before)
     assert (tmp_path / "opinions" / "config.pbtxt").stat().st_mode & 0o777 == 0o644
@@ -232,7 +232,7 @@ def test_a_version_that_cannot_be_put_in_place_changes_nothing(
 
     monkeypatch.setattr(Repository, "put", refuse)
     with pytest.raises(RepositoryError, match="No space left on device. What is served has not changed"):
-        publish(verified_run, tmp_path, settings=("publish.instances=2",))
+        publish(verified_run, tmp_path, settings=("publish.instances=3",))
     assert tree(tmp_path) == before
 
 

@@ -67,7 +67,7 @@ class Control:
         return {
             entry.name: _one_line(entry.reason)
             for entry in self._index(timeout_seconds)
-            if entry.state == "UNAVAILABLE"
+            if entry.state == "UNAVAILABLE" and entry.reason != "unloaded"  # which was asked for
         }
 
     def ask(self, model: str, timeout_seconds: float) -> None:

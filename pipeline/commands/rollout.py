@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event as Flag
@@ -14,7 +14,7 @@ from pipeline.commands.options import access_options
 
 if TYPE_CHECKING:
     from pipeline.client import Access, Row
-    from pipeline.rollout import Live, RollingBack, Step, Trial
+    from pipeline.rollout import RollingBack, Step, Trial
 
 
 @click.command("rollout", short_help="Bring a candidate into production on a running server, or back by itself.")
@@ -86,8 +86,8 @@ def command(
 
     live = Live(url, access, timeout_seconds)
     trial = _trial(shadow, column, shadow_rows, canary_share, max_differing, max_slowdown)
-    model = _candidate(run_or_name, name, repository, live)
-    with _stop_on_signals() as stop, closing(rollout(model, repository, live, stop, trial)) as events:
+    model, publish = _source(run_or_name, name, repository)
+    with _stop_on_signals() as stop, closing(rollout(model, repository, live, stop, trial, publish)) as events:
         for event in events:
             if not isinstance(event, Record):
                 click.echo(_text(event), err=True)
@@ -97,20 +97,21 @@ def command(
                 click.echo(f"{event.name}: version {event.version} is production on {event.url}")
 
 
-def _candidate(run_or_name: str, name: str | None, repository: Path, live: "Live") -> str:
-    """Return the model to roll out, its run published as candidate if that is what was given."""
+def _source(run_or_name: str, name: str | None, repository: Path) -> tuple[str, Callable[[], None]]:
+    """Return the model to roll out, and what publishes its run as candidate, if that is what was given."""
     from pipeline.publish import publish
-    from pipeline.rollout import require_ready
     from pipeline.run_directory import RunDirectory
 
     path = Path(run_or_name)
     if not (path / "run.json").is_file() and path.name == run_or_name:
-        return run_or_name
+        return run_or_name, lambda: None
     run = RunDirectory.open(path)
-    require_ready(name or run.info["name"], repository, live)  # before anything is written
-    published = publish(run, repository, name=name, alias="candidate")
-    click.echo(f"{published}: published as candidate", err=True)
-    return published.parent.name
+
+    def make_candidate() -> None:
+        published = publish(run, repository, name=name, alias="candidate")
+        click.echo(f"{published}: published as candidate", err=True)
+
+    return name or run.info["name"], make_candidate
 
 
 def _trial(

@@ -223,9 +223,12 @@ def _value(record: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> A
 def _time(record: dict[str, Any]) -> float:
     try:
         time = datetime.fromisoformat(_value(record, "time", str))
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
     except (ValueError, OverflowError) as error:
         raise _DamagedError("no proper 'time'") from error
+    if seconds < 0:  # a clock that was never set, and some windows would begin before the first year
+        raise _DamagedError("no proper 'time'")
+    return seconds
 
 
 def _beginning(source: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.client import Access
 from pipeline.client.control import Control
-from pipeline.errors import RequestError, ServerError
+from pipeline.errors import RepositoryError, RequestError, ServerError
 from pipeline.repository import config
 
 
@@ -38,6 +38,7 @@ def look(repository: Path, intended: dict[str, int | None], url: str, access: Ac
 
     Raises:
         ServerError: it does not answer, or refuses.
+        RepositoryError: the repository was changed meanwhile.
     """
     try:
         with Control(url, access) as control:
@@ -49,6 +50,8 @@ def look(repository: Path, intended: dict[str, int | None], url: str, access: Ac
             }
     except RequestError as error:
         raise ServerError(f"{url}: {error}") from error
+    except FileNotFoundError as error:
+        raise RepositoryError(f"{error.filename}: was taken away while it was compared. Look again.") from error
 
 
 def _compare(control: Control, folder: Path, intended: int | None, ready: tuple[int, ...], reason: str) -> Served:

@@ -185,7 +185,7 @@ def _served_faults(aliases: Aliases, name: str, version: int, model: str) -> lis
         wanted = {LABELS_FILE: config.labels(Version(own).signature)}
         if (own / CONFIG_FILE).is_file():  # a version from before aliases has none
             wanted[CONFIG_FILE] = aliases.served_config(name, version, model)
-        differing = [folder / file for file, text in wanted.items() if (folder / file).read_text() != text]
+        differing = [folder / file for file, text in wanted.items() if (folder / file).read_bytes() != text.encode()]
     except (PipelineError, OSError) as error:
         return [str(error)]
     return [f"{file}: not as version {version} makes it." for file in differing]

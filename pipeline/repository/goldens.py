@@ -72,7 +72,14 @@ class Goldens:
         rows = report["goldens"] if is_full else report.get("variants", {}).get(variant, [])
         if not rows:
             raise RepositoryError(f"{version}: no golden rows of {variant}. Publish the run again, as a new version.")
-        return cls(int(version.name), tuple(map(_golden, rows)), _TOLERANCE if is_full else _VARIANT_TOLERANCE)
+        try:
+            goldens = tuple(map(_golden, rows))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RepositoryError(
+                f"{version / 'parity.json'}: a golden row was edited ({error!r}). "
+                "Publish the run again, as a new version."
+            ) from error
+        return cls(int(version.name), goldens, _TOLERANCE if is_full else _VARIANT_TOLERANCE)
 
     def faults(self, answers: Iterable[tuple[str, Sequence[float] | NDArray[np.float32]]]) -> list[str]:
         """Return a line for each answer that is not the verified one; the answers are in the order of the rows.
@@ -82,7 +89,8 @@ class Goldens:
         """
         faults = []
         for number, (golden, (label, probabilities)) in enumerate(zip(self.rows, answers, strict=True)):
-            distance = float(np.abs(np.subtract(probabilities, golden.probabilities)).max())
+            is_alike = len(probabilities) == len(golden.probabilities)  # else it is a model of other classes
+            distance = float(np.abs(np.subtract(probabilities, golden.probabilities)).max()) if is_alike else np.inf
             if label != golden.label or not distance <= self.tolerance:
                 faults.append(
                     f"golden row {number}: got {label!r}, max |Δ probability| {distance:.1e}; "

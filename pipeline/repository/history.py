@@ -67,8 +67,8 @@ def read(model: Path) -> list[Change]:
 
 
 def dumps(changes: list[Change]) -> str:
-    """Write changes as ``history.jsonl``."""
-    return "".join(json.dumps(dataclasses.asdict(change), ensure_ascii=False) + "\n" for change in changes)
+    """Write changes as ``history.jsonl``: in ASCII, as a reason may hold any line break, or bytes that are no text."""
+    return "".join(json.dumps(dataclasses.asdict(change)) + "\n" for change in changes)
 
 
 def came_true(changes: list[Change], aliases: dict[Alias, int | None], versions: tuple[int, ...]) -> list[Change]:

@@ -45,9 +45,12 @@ class Version:
             RepositoryError: it is missing or damaged.
         """
         try:
-            return read_record(self.path / MANIFEST, _WANTED)
+            manifest = read_record(self.path / MANIFEST, _WANTED)
         except RunError as error:
             raise RepositoryError(f"{self.path}: not a whole version that `pipeline publish` wrote: {error}") from error
+        if MODEL_FILE not in manifest["files"]:
+            raise RepositoryError(f"{self.path / MANIFEST}: edited: it lists no {MODEL_FILE}. Publish the run again.")
+        return manifest
 
     @property
     def signature(self) -> Signature:

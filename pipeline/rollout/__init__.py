@@ -12,6 +12,6 @@
 from pipeline.rollout.live import Live
 from pipeline.rollout.record import Record, RollingBack, Step
 from pipeline.rollout.shadow import Trial
-from pipeline.rollout.stage import Event, require_ready, rollout
+from pipeline.rollout.stage import Event, rollout
 
-__all__ = ["Event", "Live", "Record", "RollingBack", "Step", "Trial", "require_ready", "rollout"]
+__all__ = ["Event", "Live", "Record", "RollingBack", "Step", "Trial", "rollout"]

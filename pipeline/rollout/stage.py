@@ -1,7 +1,7 @@
 """Bring a candidate into production on a running server, or put everything back as it was."""
 
 import fcntl
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event as Flag
@@ -19,11 +19,16 @@ Event = Step | RollingBack | Record
 
 
 def rollout(
-    name: str, repository: Path, live: Live, stop: Flag, trial: Trial | None = None
+    name: str,
+    repository: Path,
+    live: Live,
+    stop: Flag,
+    trial: Trial | None = None,
+    make_candidate: Callable[[], None] = lambda: None,
 ) -> Generator[Event, None, None]:
     """Roll out a model's candidate; where there is none, bring the server to what is production.
 
-    Yields each step as it passes, and at the end the record, which is also left as ``NAME/rollout.json``.
+    Yields each step as it passes, and at the end the record; a candidate's is also left as ``NAME/rollout.json``.
 
     Args:
         name: the model; one of its versions is production.
@@ -31,6 +36,7 @@ def rollout(
         live: the server.
         stop: set it to give up; everything is put back as it was.
         trial: what the candidate must show beside production; nothing, by default, but its golden rows.
+        make_candidate: called once no other rollout of the model is under way, whose candidate it would replace.
 
     Raises:
         CheckFailed: the candidate failed a check, and is no candidate any more. Production is what it was.
@@ -39,8 +45,10 @@ def rollout(
         UsageError: there is no such model, or none of its versions is production.
     """
     store = Repository(repository)
-    before = require_ready(name, repository, live)
+    _require_ready(name, repository, live)
     with _only_one(store, name):
+        before = _require_ready(name, repository, live)  # another rollout may just have changed it
+        make_candidate()
         version = Aliases(store).candidate(name)
         record = Record(name, live.url, version or before, before)
         if version is None:
@@ -52,7 +60,7 @@ def rollout(
         yield from _attempted(Attempt(store, live, record, trial, stop), repository / name)
 
 
-def require_ready(name: str, repository: Path, live: Live) -> int:
+def _require_ready(name: str, repository: Path, live: Live) -> int:
     """Return the version that is production, before anything is touched.
 
     Raises:
@@ -60,7 +68,7 @@ def require_ready(name: str, repository: Path, live: Live) -> int:
         ServerError: the server cannot be reached, or wants a token.
     """
     aliases = Aliases(Repository(repository))
-    before = aliases.production(name)
+    before = aliases.production(name) if name in aliases.models() else None
     if before is None:
         models = ", ".join(aliases.models()) or "none"
         raise UsageError(

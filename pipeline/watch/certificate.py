@@ -5,6 +5,7 @@ import ssl
 from urllib.parse import urlsplit
 
 from pipeline.client import Access
+from pipeline.errors import UsageError
 
 
 def expiry(url: str, access: Access, timeout_seconds: float) -> float | None:
@@ -19,14 +20,11 @@ def expiry(url: str, access: Access, timeout_seconds: float) -> float | None:
         return None
     address = urlsplit(f"//{url}")
     try:
-        context = ssl.create_default_context(cafile=access.ca)
-        if access.certificate:
-            context.load_cert_chain(access.certificate, access.key)
         with (
             socket.create_connection((address.hostname, address.port), timeout_seconds) as connection,
-            context.wrap_socket(connection, server_hostname=address.hostname) as secured,
+            access.context().wrap_socket(connection, server_hostname=access.server_name or address.hostname) as secured,
         ):
             shown = secured.getpeercert() or {}
             return float(ssl.cert_time_to_seconds(str(shown["notAfter"])))
-    except (OSError, KeyError, ValueError):  # the round's questions have failed for the same reason, and say it
+    except (OSError, KeyError, ValueError, UsageError):  # the round's questions say why
         return None

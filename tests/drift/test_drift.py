@@ -156,6 +156,9 @@ DAMAGED = [
 WRONG = [
     ("time", "yesterday"),
     ("time", None),
+    ("time", "9999-12-31T23:59:59-23:00"),
+    ("time", "0001-01-01T00:00:00+23:00"),
+    ("time", "1969-12-31T23:59:59+00:00"),
     ("valid", "yes"),
     ("label", "neither"),
     ("probability", 1.5),

@@ -199,12 +199,12 @@ def test_each_version_is_served_with_its_own_configuration(repository: Path, ver
     def instances() -> int:
         return config.loads((repository / NAME / "config.pbtxt").read_text()).instance_group[0].count
 
-    publish(verified_run, repository, settings=("publish.instances=2",))
-    assert instances() == 2
+    publish(verified_run, repository, settings=("publish.instances=3",))
+    assert instances() == 3
     rollback(repository, NAME)
-    assert instances() == 1
-    promote(repository, NAME, 4)
     assert instances() == 2
+    promote(repository, NAME, 4)
+    assert instances() == 3
 
 
 def test_production_and_the_candidate_are_not_retired(repository: Path) -> None:

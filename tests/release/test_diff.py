@@ -43,9 +43,9 @@ def test_versions_of_two_runs_differ_in_bytes_figures_and_answers(repository: Pa
 
 
 def test_a_key_of_the_configuration_that_differs_is_named(repository: Path, verified_run: RunDirectory) -> None:
-    publish(verified_run, repository, settings=("publish.instances=2", "publish.max_queue_delay_microseconds=100"))
+    publish(verified_run, repository, settings=("publish.instances=3", "publish.max_queue_delay_microseconds=100"))
     assert diff(repository, NAME, 1, 4).config == {
-        "instance_group[0].count": (1, 2),
+        "instance_group[0].count": (2, 3),
         "dynamic_batching.max_queue_delay_microseconds": (None, "100"),
     }
 

@@ -10,8 +10,10 @@ from click.testing import CliRunner, Result
 from pipeline.client import Client
 from pipeline.client.control import Control
 from pipeline.commands import main
+from pipeline.errors import RepositoryError
 from pipeline.files import write_text
 from pipeline.release import status
+from pipeline.release.served import look
 from pipeline.repository.aliases import candidate_model
 from pipeline.repository.goldens import Goldens
 from pipeline.serve import Server, running
@@ -78,7 +80,7 @@ def test_a_server_that_serves_another_version_or_configuration_is_named(
     eventually(lambda: not differences(served_repository, server), 120)
     said = Path(shutil.copytree(served_repository, tmp_path / "said"))
     run("promote", said, NAME, "1")
-    assert differences(said, server) == [
+    assert differences(said, server) == [  # and no word of a version that was unloaded as it should be
         f"{NAME}: the server has version 2 ready, the repository says version 1",
     ]
     result = CliRunner().invoke(main, ["status", "--repository", str(said), "--url", server.grpc_url])
@@ -90,4 +92,6 @@ def test_a_server_that_serves_another_version_or_configuration_is_named(
     write_text(said / NAME / "config.pbtxt", text.replace('string_value: "2"', 'string_value: "4"'))
     assert f"{NAME}: parameter version is 2 on the server, 4 in the repository" in differences(said, server)
     shutil.rmtree(said / NAME)
+    with pytest.raises(RepositoryError, match="config.pbtxt: was taken away while it was compared. Look again"):
+        look(said, {NAME: 2}, server.grpc_url, None)
     assert differences(said, server) == []  # it says nothing of that model

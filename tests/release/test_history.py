@@ -50,7 +50,8 @@ def test_the_way_back_forgets_what_was_rolled_back_from() -> None:
 
 
 def test_a_history_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    changes = [promoted(None, 1), Change.now("candidate", 1, None, 'said "no", über alles')]
+    reasons = ('said "no", über alles', "two\u2028lines", "\x85", "not UTF-8: \udcff")
+    changes = [promoted(None, 1), *(Change.now("candidate", 1, None, reason) for reason in reasons)]
     (tmp_path / "history.jsonl").write_text(dumps(changes))
     assert read(tmp_path) == changes
 

@@ -62,11 +62,13 @@ def test_every_damage_of_a_version_is_named(damage: str, invoke: Invoke, reposit
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: replace(path / NAME / "config.pbtxt", "count: 1", "count: 3"), "not as version 2 makes it"),
+        (lambda path: replace(path / NAME / "config.pbtxt", "count: 2", "count: 3"), "not as version 2 makes it"),
         (lambda path: replace(path / NAME / "config.pbtxt", "versions: 2", "versions: 9"), "names version 9, which is"),
         (lambda path: os.truncate(path / NAME / "config.pbtxt", 100), "opinions/config.pbtxt: cut off or edited"),
         (lambda path: replace(path / NAME / "labels.txt", "blame\npraise", "praise\nblame"), "labels.txt: not as"),
         (lambda path: (path / NAME / "labels.txt").unlink(), "labels.txt"),
+        (lambda path: (path / NAME / "labels.txt").write_bytes(b"\xff\n"), "labels.txt: not as"),
+        (lambda path: replace(path / NAME / "2" / "manifest.json", "model.onnx", "m.onnx"), "lists no model.onnx"),
         (lambda path: os.truncate(path / NAME / "history.jsonl", 100), "history.jsonl: cut off or edited"),
         (lambda path: replace(path / CANDIDATE / "config.pbtxt", "versions: 3", "versions: 1"), "not as version 1"),
         (lambda path: flip(path / CANDIDATE / "3" / "model.onnx"), f"{CANDIDATE}/3/model.onnx: SHA-256"),

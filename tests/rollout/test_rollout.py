@@ -10,6 +10,7 @@ from pipeline.client import Client
 from pipeline.errors import CheckFailed, RepositoryError, RequestError
 from pipeline.publish import publish
 from pipeline.release import promote
+from pipeline.repository import scan
 from pipeline.repository.goldens import Goldens
 from pipeline.repository.transaction import Repository
 from pipeline.rollout import Live, Record, Step, rollout
@@ -148,6 +149,30 @@ def test_a_second_rollout_of_a_model_waits_for_the_first(steady: Steady, contrar
         with pytest.raises(RepositoryError, match="another rollout of it is under way"):
             next(rollout(NAME, steady.repository, steady.live, Flag()))
         first.close()
+
+
+def test_a_second_rollout_does_not_replace_the_candidate_of_the_first(
+    steady: Steady, verified_run: RunDirectory, contrary_run: RunDirectory
+) -> None:
+    publish(contrary_run, steady.repository, alias="candidate")
+    versions = scan(steady.repository)
+    with steady.untouched(candidate=True):
+        first = rollout(NAME, steady.repository, steady.live, Flag())
+        next(first)
+        words = ("--url", steady.live.url, "--repository", steady.repository)
+        second = roll_out(verified_run.path, *words, token=TOKEN)
+        assert second.exit_code == 1
+        assert second.output.endswith("another rollout of it is under way. Try again later.\n")
+        assert scan(steady.repository) == versions
+        first.close()
+
+
+def test_the_candidate_is_no_model_to_roll_out(steady: Steady, contrary_run: RunDirectory) -> None:
+    publish(contrary_run, steady.repository, alias="candidate")
+    words = ("--url", steady.live.url, "--repository", steady.repository)
+    done = roll_out(f"{NAME}.candidate", *words, token=TOKEN)
+    assert done.exit_code == 2
+    assert f"{NAME}.candidate: no version of it is production in {steady.repository}" in done.output
 
 
 def test_a_share_for_a_canary_wants_rows(steady: Steady) -> None:

@@ -5,11 +5,15 @@ import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -23,6 +27,8 @@ from pipeline.publish import publish
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import Server, running
 from pipeline.watch import Exposition, Round, watch
+from pipeline.watch.certificate import expiry
+from tests.client.certificates import Authority
 
 MODEL = "opinions"
 
@@ -69,6 +75,51 @@ def test_an_answer_that_is_not_the_verified_one_is_told(server: Server, reposito
     assert len(first.wrong) == 1
     assert first.wrong[0].startswith("golden row 1: got ")
     assert first.failure == ""
+
+
+def test_another_number_of_classes_is_a_wrong_answer_and_not_the_end(
+    server: Server, repository: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(repository, tmp_path / "other"))
+    for file in (other / MODEL).glob("*/parity.json"):
+        report = json.loads(file.read_text())
+        report["goldens"][0]["probabilities"].append(0.0)
+        file.write_text(json.dumps(report))
+    (first,) = rounds_until(lambda _: True, server.grpc_url, other)
+    assert len(first.wrong) == 1
+    assert "max |Δ probability| inf" in first.wrong[0]
+
+
+def test_a_golden_row_without_its_answer_is_a_failure_and_not_the_end(
+    server: Server, repository: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(repository, tmp_path / "other"))
+    for file in (other / MODEL).glob("*/parity.json"):
+        report = json.loads(file.read_text())
+        del report["goldens"][0]["label"]
+        file.write_text(json.dumps(report))
+    (first,) = rounds_until(lambda _: True, server.grpc_url, other)
+    assert "parity.json: a golden row was edited (KeyError('label'))" in first.failure
+
+
+def test_a_certificate_for_another_name_shows_when_it_ends(tmp_path: Path) -> None:
+    ours = Authority(tmp_path, "ours")
+    shown = ours.sign("server", "triton.example", timedelta(days=3))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(shown.path, shown.key)
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        ends = expiry(url, Access(ca=ours.path, server_name="triton.example"), 30)
+        thread.join()
+    assert ends == pytest.approx(time.time() + timedelta(days=3).total_seconds(), abs=3600)
 
 
 def test_goldens_that_are_not_there_are_a_failure_and_not_the_end(
