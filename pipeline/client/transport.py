@@ -205,7 +205,8 @@ class AsyncClient(GrpcEndpoint):
         done: asyncio.Queue[Any] = asyncio.Queue()
         first.add_done_callback(done.put_nowait)
         try:
-            return await asyncio.wait_for(done.get(), pending.seconds_until(self.hedge_after_seconds))
+            async with asyncio.timeout(pending.seconds_until(self.hedge_after_seconds)):
+                return await done.get()  # not `wait_for`, which after 0 seconds would not take what is there
         except TimeoutError:
             second = self._hedge(pending)
         if second is not None:

@@ -270,6 +270,27 @@ def test_an_answer_in_time_is_not_hedged(kind):
         assert (counters.hedges, server.calls) == (0, 50)
 
 
+@both
+def test_an_answer_that_waited_for_a_slow_reader_is_not_hedged(kind):
+    options, texts = {"batch_size": 1, "in_flight": 2, "hedge_after_seconds": 0.2}, ["good"] * 4
+
+    async def read_slowly(url):
+        async with AsyncClient(url, "tiny", **options) as client:
+            await client.contract()
+            async for _ in client.stream(texts):
+                await asyncio.sleep(0.3)
+            return client.counters
+
+    with scripted(at_once) as (_, url):
+        if kind is AsyncClient:
+            assert asyncio.run(read_slowly(url)).hedges == 0
+            return
+        with Client(url, "tiny", **options) as client:
+            for _ in client.stream(texts):
+                time.sleep(0.3)
+            assert client.counters.hedges == 0
+
+
 def test_hedges_count_against_the_budget():
     with scripted(lambda *_: time.sleep(0.05)) as (_, url):
         _, counters = classify(Client, url, ["good"] * 40, batch_size=1, in_flight=1, hedge_after_seconds=0.001)
