@@ -79,17 +79,19 @@ class Monitor:
 
     Attributes:
         is_first: refuse a model that cannot be served; a server started again reports it and serves the others.
-        on_disk: the repository as it was last looked at.
+        on_disk: the repository as it was last looked at; at first, what the server was started with.
         health: of each model that has answered since it was loaded; no other can be lost.
     """
 
-    def __init__(self, options: Options, process: Process, stop: Flag, is_first: bool) -> None:
+    def __init__(
+        self, options: Options, process: Process, stop: Flag, is_first: bool, on_disk: dict[str, ModelOnDisk]
+    ) -> None:
         self.options = options
         self.process = process
         self.stop = stop
         self.is_first = is_first
         self.host = host_to_reach(options.address)
-        self.on_disk = scan(options.repository, options.models)
+        self.on_disk = on_disk
         self.health: dict[str, Health] = {}
         self.dead_stubs: set[int] = set()
 
