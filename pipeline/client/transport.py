@@ -187,6 +187,10 @@ class AsyncClient(GrpcEndpoint):
         while True:
             try:
                 response = await (await self._finished(pending))
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and not task.cancelling():  # nobody cancelled it: `close` did
+                    self._method("ModelInfer")  # says so
+                raise
             except grpc.RpcError as error:
                 pause_seconds = self._pause(pending, error)
                 if pause_seconds is None:

@@ -332,6 +332,27 @@ def test_closing_a_stream_cancels_its_requests_at_the_server(kind):
             assert server.cancelled.wait(30)
 
 
+@both
+def test_closing_a_client_refuses_what_is_on_its_way(kind):
+    async def close_async(url):
+        client = AsyncClient(url, "tiny", timeout_seconds=60)
+        task = asyncio.create_task(client.classify(["good"]))
+        await asyncio.to_thread(wait_for, lambda: server.calls)
+        await client.close()
+        await task
+
+    def close(url):
+        client = Client(url, "tiny", timeout_seconds=60)
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(client.classify, ["good"])
+            wait_for(lambda: server.calls)
+            client.close()
+            answer.result()
+
+    with scripted(held) as (server, url), pytest.raises(UsageError, match="this client is closed"):
+        asyncio.run(close_async(url)) if kind is AsyncClient else close(url)
+
+
 def test_cancelling_a_task_cancels_its_request_at_the_server():
     async def abandon(url):
         async with AsyncClient(url, "tiny", timeout_seconds=60) as client:
