@@ -1,7 +1,7 @@
 """How a server is reached: what protects the way to it, and what shows who asks."""
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,20 @@ class Access:
         key: the private key (PEM) of that certificate.
         token: the secret of Triton's restricted protocols; empty for none.
         server_name: the host name in the server's certificate, where it is reached by another, as through a tunnel.
+
+    Raises:
+        UsageError: the token holds what no header can carry, such as a line break.
     """
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
-    token: str = ""
+    token: str = field(default="", repr=False)
     server_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise UsageError("token: wanted printable ASCII without line breaks. Correct PIPELINE_TOKEN.")
 
     @property
     def is_secure(self) -> bool:
@@ -95,7 +102,7 @@ class Access:
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.certificate:
-                context.load_cert_chain(self.certificate, self.key)
+                context.load_cert_chain(self.certificate, self.key, password="")  # a locked key fails; nobody is asked
         except ssl.SSLError as error:
             files = ", ".join(str(path) for path in (self.ca, self.certificate, self.key) if path)
             raise UsageError(

@@ -77,13 +77,11 @@ class Control:
             RequestError: the model refused it.
             Busy: it did not answer in time.
         """
-        config = self._call("ModelConfig", service_pb2.ModelConfigRequest(name=model), timeout_seconds).config
-        self._call("ModelInfer", canary(config), timeout_seconds)
+        self._call("ModelInfer", canary(self.config(model, timeout_seconds)), timeout_seconds)
 
     def answered(self, model: str, timeout_seconds: float = 5) -> int:
         """Return how many requests a model has answered well, in all its versions."""
-        reply = self._call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=model), timeout_seconds)
-        return sum(item.inference_stats.success.count for item in reply.model_stats)
+        return sum(self.statistics(model, timeout_seconds).values())
 
     def load(self, model: str, timeout_seconds: float) -> None:
         """Load a model's newest version; the version in service stays until the new one is ready.

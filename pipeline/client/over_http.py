@@ -8,14 +8,14 @@ import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote
 
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from pipeline.client.access import fault
+from pipeline.client.access import Access, fault
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.exchange import Prediction, Row
@@ -99,7 +99,21 @@ class HttpClient(Endpoint):
     def _connection(self) -> HTTPConnection:
         if not self.access.is_secure:
             return HTTPConnection(self.url, timeout=self.timeout_seconds)
-        return HTTPSConnection(self.url, timeout=self.timeout_seconds, context=self.access.context())
+        return _TlsConnection(self.url, self.timeout_seconds, self.access)
+
+
+class _TlsConnection(HTTPConnection):
+    """TLS with a server that may be reached by another name than its certificate's, unlike `HTTPSConnection`."""
+
+    default_port = 443
+
+    def __init__(self, url: str, timeout_seconds: float, access: Access) -> None:
+        super().__init__(url, timeout=timeout_seconds)
+        self._context, self._server_name = access.context(), access.server_name or self.host
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
 def _to_http(message: Any) -> tuple[dict[str, str], bytes]:

@@ -138,10 +138,11 @@ class RequestLog:
         self._size += len(line)
 
     def _rotate(self) -> None:
-        for number in range(self.keep, 0, -1):
-            newer = self._numbered(number - 1)
-            if newer.exists():
-                newer.replace(self._numbered(number))
+        if self.path.exists():  # else an earlier rotation had got so far and could not open the new file
+            for number in range(self.keep, 0, -1):
+                newer = self._numbered(number - 1)
+                if newer.exists():
+                    newer.replace(self._numbered(number))
         file, size = _opened(self.path)
         self._file, old = file, self._file
         self._size = size

@@ -143,11 +143,13 @@ class Pending:
 
     def end(self, response: Any = None, error: str = "") -> None:
         """End it, with an answer or an error; cancel what is still on its way, here and at the server."""
+        unread_seconds = time.monotonic() - self._ended if self._ended else 0.0
         if self.hedges or error:
             for call in self.calls:
                 call.cancel()
         if self._span:
-            self._span.end(self.retries, self.hedges, getattr(response, "model_version", ""), error)
+            version = getattr(response, "model_version", "")
+            self._span.end(self.retries, self.hedges, version, error, unread_seconds)
 
     def _end(self, _: Any) -> None:
         self._ended = time.monotonic()

@@ -6,6 +6,7 @@ Source: OpenTelemetry's semantic conventions for RPC spans; W3C Trace Context fo
 """
 
 import sys
+import time
 from importlib import import_module
 from typing import Any
 
@@ -25,14 +26,16 @@ class Span:
         if trace := sys.modules.get("opentelemetry.trace"):
             self._start(trace, {"pipeline.model": model, "pipeline.rows": rows, "server.address": url})
 
-    def end(self, retries: int = 0, hedges: int = 0, version: str = "", error: str = "") -> None:
-        """End it, with what became of the request."""
+    def end(
+        self, retries: int = 0, hedges: int = 0, version: str = "", error: str = "", unread_seconds: float = 0.0
+    ) -> None:
+        """End it, with what became of the request; for how long its answer was not read is no part of it."""
         span, self._span = self._span, None
         if span is not None:
             span.set_attributes({"pipeline.retries": retries, "pipeline.hedges": hedges, "pipeline.version": version})
             if error:
                 span.set_status(import_module("opentelemetry.trace").StatusCode.ERROR, error)
-            span.end()
+            span.end(end_time=time.time_ns() - int(unread_seconds * 1e9))
 
     def _start(self, trace: Any, attributes: dict[str, str | int]) -> None:
         tracer = trace.get_tracer("pipeline.client")

@@ -187,6 +187,10 @@ class AsyncClient(GrpcEndpoint):
         while True:
             try:
                 response = await (await self._finished(pending))
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and not task.cancelling():  # nobody cancelled it: `close` did
+                    self._method("ModelInfer")  # says so
+                raise
             except grpc.RpcError as error:
                 pause_seconds = self._pause(pending, error)
                 if pause_seconds is None:
@@ -205,7 +209,8 @@ class AsyncClient(GrpcEndpoint):
         done: asyncio.Queue[Any] = asyncio.Queue()
         first.add_done_callback(done.put_nowait)
         try:
-            return await asyncio.wait_for(done.get(), pending.seconds_until(self.hedge_after_seconds))
+            async with asyncio.timeout(pending.seconds_until(self.hedge_after_seconds)):
+                return await done.get()  # not `wait_for`, which after 0 seconds would not take what is there
         except TimeoutError:
             second = self._hedge(pending)
         if second is not None:

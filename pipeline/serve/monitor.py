@@ -20,6 +20,7 @@ CANARY_SECONDS = 2.0
 CANARY_TIMEOUT_SECONDS = 3.0
 MAX_REFUSALS = 2
 SILENCE_SECONDS = 30.0
+STALL_SECONDS = 30.0  # what a machine with too much to do may hold up even a question that needs no model
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,19 @@ class Monitor:
 
     Attributes:
         is_first: refuse a model that cannot be served; a server started again reports it and serves the others.
-        on_disk: the repository as it was last looked at.
+        on_disk: the repository as it was last looked at; at first, what the server was started with.
         health: of each model that has answered since it was loaded; no other can be lost.
     """
 
-    def __init__(self, options: Options, process: Process, stop: Flag, is_first: bool) -> None:
+    def __init__(
+        self, options: Options, process: Process, stop: Flag, is_first: bool, on_disk: dict[str, ModelOnDisk]
+    ) -> None:
         self.options = options
         self.process = process
         self.stop = stop
         self.is_first = is_first
         self.host = host_to_reach(options.address)
-        self.on_disk = scan(options.repository, options.models)
+        self.on_disk = on_disk
         self.health: dict[str, Health] = {}
         self.dead_stubs: set[int] = set()
 
@@ -158,7 +161,7 @@ class Monitor:
                 yield from self._follow_disk(control)
                 next_scan = time.monotonic() + SCAN_SECONDS
             if time.monotonic() >= next_canary:
-                in_service = control.versions()  # what somebody else unloaded is not lost
+                in_service = control.versions(STALL_SECONDS)  # what somebody else unloaded is not lost
                 self.health = {model: health for model, health in self.health.items() if model in in_service}
                 for model, health in self.health.items():
                     health.check(control, model)
@@ -244,7 +247,7 @@ class Health:
             control.ask(model, CANARY_TIMEOUT_SECONDS)
             self.refusals, self.silent_since = 0, None
         except Busy as error:
-            self._wait_on(control.answered(model), f"{model} answers no more: {error}")
+            self._wait_on(control.answered(model, STALL_SECONDS), f"{model} answers no more: {error}")
         except RequestError as error:
             self.refusals += 1
             if self.refusals >= MAX_REFUSALS:

@@ -128,7 +128,8 @@ class Process:
         with self._process.stdout as lines:
             for line in lines:
                 self._lines.append(line.rstrip())
-                self._log(line.rstrip())
+                with suppress(OSError):  # a full disk or a closed terminal; unread, the pipe would hold Triton up
+                    self._log(line.rstrip())
 
 
 @contextmanager

@@ -33,8 +33,12 @@ class Server:
         Raises:
             PipelineError: as `supervise` does.
         """
-        self._thread.start()
-        self._begun.wait()
+        try:
+            self._thread.start()
+            self._begun.wait()
+        except BaseException:  # Ctrl-C: the thread would go on, and Python wait for it
+            self._stop.set()
+            raise
         if self.error:
             self._thread.join()
             raise self.error

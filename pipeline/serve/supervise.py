@@ -87,11 +87,11 @@ def _keep_running(
     is_first, failures = True, 0
     while not stop.is_set():
         begun = time.monotonic()
-        models = tuple(scan(options.repository, options.models))
-        command = command_line(folder, triton, options, models, regions)
+        on_disk = scan(options.repository, options.models)
+        command = command_line(folder, triton, options, tuple(on_disk), regions)
         try:
             with started(command, environment(folder, triton), folder, regions, log) as process:
-                for event in Monitor(options, process, stop, is_first).run():
+                for event in Monitor(options, process, stop, is_first, on_disk).run():
                     yield event
                     is_first = False
             return

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from pipeline.client import Access, AsyncClient, Client
 from pipeline.client.control import Control
@@ -77,6 +78,17 @@ def test_without_the_right_token_the_error_asks_for_it(kind, token, restricted):
     assert str(caught.value) == f"{url}: the server wants a token, or another one. Set PIPELINE_TOKEN."
 
 
+def test_the_token_is_never_shown():
+    assert SECRET not in repr(Client(access=Access(token=SECRET)))
+
+
+@pytest.mark.parametrize("token", ["a secret with a line break\n", "a secret beyond ASCII: é"])
+def test_a_token_that_no_header_carries_is_refused_and_not_shown(token):
+    with pytest.raises(UsageError, match="Correct PIPELINE_TOKEN") as caught:
+        Access(token=token)
+    assert token not in str(caught.value)
+
+
 def test_a_wrong_token_is_not_tried_again(restricted):
     with Client(url_of(Client, restricted), "tiny") as client:
         with pytest.raises(ServerError, match="wants a token"):
@@ -105,9 +117,11 @@ def test_a_caller_is_known_by_its_certificate(kind, server, ours):
         assert len(labels(kind, relay.url, Access(ours.path, caller.path, caller.key))) == 2
 
 
-def test_a_server_behind_a_tunnel_is_known_by_the_name_in_its_certificate(server, ours):
-    with Relay(server.grpc_url, tls(ours.sign("server", "triton.example"))) as relay:
-        assert len(labels(Client, relay.url, Access(ca=ours.path, server_name="triton.example"))) == 2
+@pytest.mark.parametrize(("kind", "protocol"), [(Client, "h2"), (HttpClient, "http/1.1")])
+def test_a_server_behind_a_tunnel_is_known_by_the_name_in_its_certificate(kind, protocol, server, ours):
+    url = server.http_url if kind is HttpClient else server.grpc_url
+    with Relay(url, tls(ours.sign("server", "triton.example"), protocol=protocol)) as relay:
+        assert len(labels(kind, relay.url, Access(ca=ours.path, server_name="triton.example"))) == 2
 
 
 SERVERS = {
@@ -182,9 +196,19 @@ def test_files_that_are_none_are_named_before_anything_is_sent(kind, tmp_path, o
         (Access(ours.path, caller.path), "go together"),
         (Access(ours.path, caller.path, stranger.key), "KEY_VALUES_MISMATCH"),
         (Access(ours.path, nonsense, caller.key), "not PEM"),
+        (Access(ours.path, caller.path, locked(caller.key)), "not PEM"),
     ):
         with pytest.raises(UsageError, match=message):
             labels(kind, f"{ADDRESS}:1", access)
+
+
+def locked(key):
+    """Encrypt a private key; OpenSSL would ask a person at the terminal for the password."""
+    path, form = key.with_suffix(".locked"), serialization.PrivateFormat.PKCS8
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    password = serialization.BestAvailableEncryption(b"a password")
+    path.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, password))
+    return path
 
 
 def test_verify_reaches_an_endpoint_behind_tls(server, ours):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import re
+import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +108,22 @@ def test_files_are_rotated_by_size_and_none_is_torn(tmp_path):
     assert all((tmp_path / name).stat().st_size <= 2000 for name in names)
     kept = [int(line["text"]) for name in names for line in lines_of(tmp_path / name)]
     assert kept == list(range(100 - len(kept), 100))
+
+
+def test_a_new_file_that_cannot_be_opened_costs_no_older_one(tmp_path):
+    with RequestLog(tmp_path / "log", share=1, texts="plain", max_bytes=1, keep=3) as log:
+        for number in range(3):
+            log.write("m", "1", str(number).encode(), GOOD)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            for _ in range(5):
+                log.write("m", "1", b"lost", GOOD)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert (log.written, log.lost) == (3, 5)
+        log.write("m", "1", b"3", GOOD)
+    assert [lines_of(tmp_path / f"log{end}")[0]["text"] for end in ("", ".1", ".2", ".3")] == ["3", "2", "1", "0"]
 
 
 def test_a_log_goes_on_where_an_earlier_one_ended(tmp_path):

@@ -270,6 +270,27 @@ def test_an_answer_in_time_is_not_hedged(kind):
         assert (counters.hedges, server.calls) == (0, 50)
 
 
+@both
+def test_an_answer_that_waited_for_a_slow_reader_is_not_hedged(kind):
+    options, texts = {"batch_size": 1, "in_flight": 2, "hedge_after_seconds": 0.2}, ["good"] * 4
+
+    async def read_slowly(url):
+        async with AsyncClient(url, "tiny", **options) as client:
+            await client.contract()
+            async for _ in client.stream(texts):
+                await asyncio.sleep(0.3)
+            return client.counters
+
+    with scripted(at_once) as (_, url):
+        if kind is AsyncClient:
+            assert asyncio.run(read_slowly(url)).hedges == 0
+            return
+        with Client(url, "tiny", **options) as client:
+            for _ in client.stream(texts):
+                time.sleep(0.3)
+            assert client.counters.hedges == 0
+
+
 def test_hedges_count_against_the_budget():
     with scripted(lambda *_: time.sleep(0.05)) as (_, url):
         _, counters = classify(Client, url, ["good"] * 40, batch_size=1, in_flight=1, hedge_after_seconds=0.001)
@@ -309,6 +330,27 @@ def test_closing_a_stream_cancels_its_requests_at_the_server(kind):
             wait_for(lambda: server.calls == 2)
             stream.close()
             assert server.cancelled.wait(30)
+
+
+@both
+def test_closing_a_client_refuses_what_is_on_its_way(kind):
+    async def close_async(url):
+        client = AsyncClient(url, "tiny", timeout_seconds=60)
+        task = asyncio.create_task(client.classify(["good"]))
+        await asyncio.to_thread(wait_for, lambda: server.calls)
+        await client.close()
+        await task
+
+    def close(url):
+        client = Client(url, "tiny", timeout_seconds=60)
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(client.classify, ["good"])
+            wait_for(lambda: server.calls)
+            client.close()
+            answer.result()
+
+    with scripted(held) as (server, url), pytest.raises(UsageError, match="this client is closed"):
+        asyncio.run(close_async(url)) if kind is AsyncClient else close(url)
 
 
 def test_cancelling_a_task_cancels_its_request_at_the_server():

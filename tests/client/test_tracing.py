@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 
 import grpc
 import pytest
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pipeline.client import AsyncClient, Client, Split
 from pipeline.errors import ServerError
 from tests.client.scripted import at_once, failing, held, scripted
-from tests.client.test_retries import BUSY, both, classify
+from tests.client.test_retries import BUSY, both, classify, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,16 @@ def test_the_server_is_told_of_the_span_which_belongs_to_the_caller_s(spans):
     trace_id, span_id = f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
     assert server.metadata["traceparent"].startswith(f"00-{trace_id}-{span_id}-")
     assert span.parent.span_id == request.get_span_context().span_id
+
+
+def test_a_span_ends_with_the_answer_however_late_that_is_read(spans):
+    with scripted(at_once) as (_, url), Client(url, "tiny", batch_size=1, in_flight=2) as client:
+        stream = client.stream(["one", "two"])
+        next(stream)
+        late = time.monotonic() + 2
+        wait_for(lambda: time.monotonic() > late)
+        assert len(list(stream)) == 1
+    assert max(span.end_time - span.start_time for span in spans()) < 2e9
 
 
 def test_a_split_s_requests_belong_to_the_caller_s_span(spans):

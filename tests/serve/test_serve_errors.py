@@ -1,5 +1,7 @@
 """Whatever keeps a server from starting: one clear line and the right exit code."""
 
+import errno
+import os
 import platform
 import socket
 import subprocess
@@ -18,7 +20,9 @@ from pipeline.commands import main
 from pipeline.errors import RepositoryError, ServerError, UsageError
 from pipeline.serve import Options, running, supervise
 from pipeline.serve.network import check_address, is_in_container
+from pipeline.serve.process import Process, ServerLost
 from pipeline.triton import find_libpython, find_triton
+from tests.serve.asking import eventually
 from tests.serve.tiny_models import place, text_config, text_model
 
 
@@ -236,3 +240,16 @@ def test_nothing_of_the_users_folder_is_imported_by_the_stub(words, monkeypatch)
     monkeypatch.setenv("PYTHONHOME", str(Path(sysconfig.get_path("stdlib"))))
     with running(words) as server:
         assert server.ready.models == {"words": (1,)}
+
+
+def test_a_log_that_cannot_be_written_holds_no_server_up(tmp_path):
+    def full(_: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    more_than_a_pipe_holds = "for _ in range(9999): print('x' * 99)"
+    process = Process([sys.executable, "-c", more_than_a_pipe_holds], os.environ, tmp_path, full)
+    try:
+        with pytest.raises(ServerLost, match="ended with code 0"):
+            eventually(process.check)
+    finally:
+        process.kill()

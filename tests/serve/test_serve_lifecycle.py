@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_a_server_started_with_nohup_outlives_its_terminal():
     )
     for before, is_stopped in (("signal.SIG_IGN", False), ("signal.SIG_DFL", True)):
         assert subprocess.run([sys.executable, "-c", code.format(before)], check=False).returncode == is_stopped
+
+
+def test_ctrl_c_while_a_server_starts_leaves_no_server_behind(words):
+    def servers():
+        return [thread for thread in threading.enumerate() if thread.name == "pipeline-serve"]
+
+    def press():
+        eventually(servers)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    with pytest.raises(KeyboardInterrupt), running(words):
+        pytest.fail("it was served")
+    finger.join()
+    eventually(lambda: not servers(), 60)
 
 
 def test_what_another_user_left_behind_is_left_to_them():

@@ -57,6 +57,26 @@ def test_a_server_with_too_much_to_do_is_not_taken_for_a_lost_one(words, monkeyp
         assert server.events == [server.ready]
 
 
+def test_a_server_that_is_held_up_for_some_seconds_is_not_taken_for_a_lost_one(words):
+    with running(words) as server:
+        os.kill(server.ready.pid, signal.SIGSTOP)
+        try:
+            late = time.monotonic() + 9  # thrice what the canary waits
+            eventually(lambda: time.monotonic() > late or len(server.events) > 1, 20)
+        finally:
+            os.kill(server.ready.pid, signal.SIGCONT)
+        eventually(lambda: answers(server))
+        assert server.events == [server.ready]
+
+
+def test_a_server_that_hangs_is_lost(words, monkeypatch):
+    monkeypatch.setattr(monitor, "STALL_SECONDS", 1.0)
+    with running(words) as server:
+        os.kill(server.ready.pid, signal.SIGSTOP)
+        eventually(lambda: last(server, Restarting) and answers(server), 20)
+        assert "Triton answers no more" in last(server, Restarting).reason
+
+
 def test_a_damaged_version_that_is_not_production_matters_neither_at_the_start_nor_later(tmp_path):
     repository, content = tmp_path / "repository", text_model().SerializeToString()
     place(repository, production(1), content)
