@@ -350,7 +350,7 @@ def test_publish_refuses_a_variant_that_failed_or_answers_otherwise(
     report = json.loads((run / "parity.json").read_text())
     report["variants"]["int8"][0]["probabilities"] = [0.5, 0.5]
     write_json(run / "parity.json", report)
-    with pytest.raises(CheckFailed, match="the staged copy does not answer as it was verified"):
+    with pytest.raises(CheckFailed, match="does not answer as it was verified"):
         publish(run, tmp_path / "repository", variant="int8")
     write_json(run / "parity.json", report | {"passed": False})
     with pytest.raises(CheckFailed, match="verification failed"):

@@ -103,21 +103,23 @@ def test_requests_under_way_are_answered_by_the_version_that_they_reached(
 ) -> None:
     publish(contrary_run, repository, alias="candidate")
     client = Client(triton.grpc_url, NAME, access=triton.access, timeout_seconds=60)
-    with client, ThreadPoolExecutor(2) as two:
+    stubs = stubs_of(triton.pid)
+    with client, ThreadPoolExecutor(len(stubs) + 1) as callers:
         rows = ["the film is lovely"] * client.contract().max_batch_size  # two such requests do not fit into one batch
         old = client.classify(rows)
-        (stub,) = stubs_of(triton.pid)
-        os.kill(stub, signal.SIGSTOP)
+        for stub in stubs:
+            os.kill(stub, signal.SIGSTOP)
         try:
-            under_way = [two.submit(client.classify, rows) for _ in range(2)]
-            eventually(lambda: waiting(triton) == 1)  # and the other one lies with the process that was stopped
+            under_way = [callers.submit(client.classify, rows) for _ in range(len(stubs) + 1)]
+            eventually(lambda: waiting(triton) == 1)  # and the others lie with the processes that were stopped
             promote(repository, NAME)
             Live(triton.grpc_url, triton.access).load(NAME)
             new = client.classify(rows)
             assert not any(future.done() for future in under_way)
         finally:
-            os.kill(stub, signal.SIGCONT)
-        assert [future.result(60) for future in under_way] == [old, old]
+            for stub in stubs:
+                os.kill(stub, signal.SIGCONT)
+        assert [future.result(60) for future in under_way] == [old] * len(under_way)
         assert new[0].label != old[0].label
 
 
