@@ -161,11 +161,20 @@ class Monitor:
                 yield from self._follow_disk(control)
                 next_scan = time.monotonic() + SCAN_SECONDS
             if time.monotonic() >= next_canary:
-                in_service = control.versions(STALL_SECONDS)  # what somebody else unloaded is not lost
-                self.health = {model: health for model, health in self.health.items() if model in in_service}
+                self._forget_unloaded(control)
                 for model, health in self.health.items():
                     health.check(control, model)
                 next_canary = time.monotonic() + CANARY_SECONDS
+
+    def _forget_unloaded(self, control: Control) -> None:
+        """Watch no more what somebody else unloaded: it is not lost."""
+        try:
+            in_service = control.versions(STALL_SECONDS)
+        except Busy:
+            raise
+        except RequestError:  # Triton's list walks the repository, which is out of reach; its models answer still
+            return
+        self.health = {model: health for model, health in self.health.items() if model in in_service}
 
     def _check_stubs(self) -> None:
         """Notice a dead stub even where other instances of its model answer.
