@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	PATH="$(abspath $(BIN)):$$PATH" docs/demo.sh
+	PATH="$(abspath $(BIN)):$$PATH" docs/demo.sh $(TRAIN)
 
 test: install
 	$(BIN)/python -m pytest

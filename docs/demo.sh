@@ -1,11 +1,12 @@
 #!/bin/sh
 # From labelled text to an answer of a real Triton: every stage, each one's output feeding the next.
+# What it is given goes to `pipeline train`.
 set -eu
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*" >&2; }
 
-say pipeline train sentiment
-run=$(pipeline train sentiment)
+say pipeline train sentiment "$@"
+run=$(pipeline train sentiment "$@")
 
 say pipeline evaluate "$run"
 figures=$(pipeline evaluate "$run")
