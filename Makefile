@@ -21,7 +21,7 @@ demo: install
 	PATH="$(abspath $(BIN)):$$PATH" docs/demo.sh $(TRAIN)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: install
 	$(BIN)/ruff check .
