@@ -32,6 +32,15 @@ BLAME = ("is awful", "was a bore", "is bad...", "made me sad", "不好", "never 
 ASIDES = ("", "really", "to be honest,", "as everybody knows", "so I think", "2 out of 3 say so:", "ÇA")
 
 
+def made_ready(run: RunDirectory) -> RunDirectory:
+    """Evaluate, export and verify a trained run."""
+    evaluate(run)
+    export(run)
+    report = verify(run)
+    assert report.passed, [check.detail for check in report.checks if not check.passed]
+    return run
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache in which no earlier version of the code left anything, but for the packages that were downloaded."""
@@ -123,12 +132,7 @@ def variant_run(exported_run: RunDirectory, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def verified_feature_run(feature_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A verified run over feature sequences."""
-    run = train(feature_data, recipe.load(None, QUICK_FEATURES), tmp_path_factory.mktemp("feature_runs"))
-    evaluate(run)
-    export(run)
-    report = verify(run)
-    assert report.passed, [check.detail for check in report.checks if not check.passed]
-    return run
+    return made_ready(train(feature_data, recipe.load(None, QUICK_FEATURES), tmp_path_factory.mktemp("feature_runs")))
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,15 @@
 """`pipeline rollout`: publish a run as candidate if one is given, roll it out, and tell the steps as they pass."""
 
 import json
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from threading import Event as Flag
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.options import access_options
+from pipeline.commands.options import access_options, repository_option
+from pipeline.commands.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from pipeline.client import Access, Row
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("rollout", short_help="Bring a candidate into production on a running server, or back by itself.")
 @click.argument("run_or_name", metavar="RUN|NAME")
 @click.option("--url", default="127.0.0.1:8001", help="Host and gRPC port of the server.")
-@click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"))
+@repository_option
 @access_options
 @click.option("--name", help="Publish RUN under this name; the run's own by default.")
 @click.option("--shadow", metavar="FILE", help="Ask production and candidate the rows of a file, and compare.")
@@ -87,7 +86,7 @@ def command(
     live = Live(url, access, timeout_seconds)
     trial = _trial(shadow, column, shadow_rows, canary_share, max_differing, max_slowdown)
     model, publish = _source(run_or_name, name, repository)
-    with _stop_on_signals() as stop, closing(rollout(model, repository, live, stop, trial, publish)) as events:
+    with stop_on_signals() as stop, closing(rollout(model, repository, live, stop, trial, publish)) as events:
         for event in events:
             if not isinstance(event, Record):
                 click.echo(_text(event), err=True)
@@ -134,18 +133,6 @@ def _rows(source: str, column: str, most: int) -> "list[Row]":
     from pipeline.predict.inputs import items_of_file
 
     return [item.row for item in islice(items_of_file(source, column), most)]
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Flag]:
-    """Give a flag that Ctrl-C or SIGTERM sets, for the length of a ``with`` block."""
-    stop = Flag()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _text(event: "Step | RollingBack") -> str:

@@ -6,11 +6,11 @@ import signal
 from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Event as Flag
 from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.signals import stop_on_signals
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def command(
     log = (lambda line: click.echo(line, err=True)) if verbose else (lambda _: None)
     ready: Ready | None = None
     try:
-        with closing(supervise(options, _stop_on_signals(), log)) as events:
+        with stop_on_signals(signal.SIGHUP) as stop, closing(supervise(options, stop, log)) as events:
             for event in events:
                 if not quiet:
                     click.echo(_text(event), err=True)
@@ -141,14 +141,6 @@ def _token(path: Path) -> str:
             f"`openssl rand -hex 32 > {path}` makes one."
         )
     return token
-
-
-def _stop_on_signals() -> Flag:
-    stop = Flag()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` says to outlive a terminal
-            signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _announce(ready: "Ready", as_json: bool, ready_file: Path | None) -> None:

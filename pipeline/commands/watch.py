@@ -1,15 +1,13 @@
 """``pipeline watch``: parse, ask, and show."""
 
-import signal
-from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Event as Flag
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.commands.options import access_options
+from pipeline.commands.signals import stop_on_signals
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,13 +50,10 @@ def command(
     from pipeline.watch import Exposition, watch
 
     _check_address(metrics_address)
-    stop = Flag()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    rounds = watch(
-        url, model, repository, stop, access=access, every_seconds=every_seconds, timeout_seconds=timeout_seconds
-    )
-    with Exposition(model, metrics_address, metrics_port) as exposition, closing(rounds):
+    with stop_on_signals() as stop, Exposition(model, metrics_address, metrics_port) as exposition:
+        rounds = watch(
+            url, model, repository, stop, access=access, every_seconds=every_seconds, timeout_seconds=timeout_seconds
+        )
         said = ""
         click.echo(f"http://{metrics_address}:{exposition.port}/metrics", err=True)
         for finished in rounds:

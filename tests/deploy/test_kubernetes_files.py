@@ -1,16 +1,13 @@
 """The resources fit one another, and no container has more rights than it needs."""
 
-import os
 import re
-import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
-from pipeline.errors import ServerError
-from pipeline.triton import find_triton
 from tests.deploy.manifests import KUBERNETES, OVERLAYS, Resource, has_kustomize, one, rendered, written
+from tests.wheel import options_of_triton
 
 README = (KUBERNETES / "README.md").read_text("utf-8")
 NEWER_THAN_THE_WHEEL = {"--http-max-input-size"}  # 26.07 knows it and 24.10 does not
@@ -225,17 +222,9 @@ def test_only_the_gpu_overlay_asks_for_a_gpu() -> None:
 
 
 def test_every_option_is_one_that_triton_knows(container: dict[str, Any]) -> None:
-    """As the wheel's 24.10 says of itself: no image for 26.07 is at hand."""
-    try:
-        triton = find_triton()
-    except ServerError as error:
-        pytest.skip(str(error))
-    environment = os.environ | {"LD_LIBRARY_PATH": str(triton.libraries)}
-    asked = subprocess.run([triton.server, "--help"], env=environment, capture_output=True, text=True, check=False)
-    known = set(re.findall(r"^\s+(--[a-z0-9-]+)", asked.stdout + asked.stderr, re.MULTILINE))
     (kserve,) = [item for _, item in written() if item["kind"] == "InferenceService"]
     used = options(container).keys() | options(kserve["spec"]["predictor"]["model"]).keys()
-    assert used - known == NEWER_THAN_THE_WHEEL
+    assert used - options_of_triton() == NEWER_THAN_THE_WHEEL
 
 
 def test_prometheus_calls_its_job_as_the_alerts_do(resources: list[Resource]) -> None:

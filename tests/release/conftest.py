@@ -9,16 +9,13 @@ from click.testing import CliRunner, Result
 
 from pipeline import recipe
 from pipeline.commands import main
-from pipeline.evaluate import evaluate
-from pipeline.export import export
 from pipeline.publish import publish
 from pipeline.repository import config
 from pipeline.repository.aliases import Aliases
 from pipeline.repository.transaction import Repository
 from pipeline.run_directory import RunDirectory
 from pipeline.train import train
-from pipeline.verify import verify
-from tests.conftest import QUICK_TEXT
+from tests.conftest import QUICK_TEXT, made_ready
 
 NAME = "opinions"
 
@@ -27,12 +24,7 @@ NAME = "opinions"
 def other_run(text_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A verified run over the same data with other weights."""
     keys = recipe.load(None, (*QUICK_TEXT, "train.seed=1", "train.epochs=2"))
-    run = train(text_data, keys, tmp_path_factory.mktemp("other"))
-    evaluate(run)
-    export(run)
-    report = verify(run)
-    assert report.passed, [check.detail for check in report.checks if not check.passed]
-    return run
+    return made_ready(train(text_data, keys, tmp_path_factory.mktemp("other")))
 
 
 @pytest.fixture(scope="session")

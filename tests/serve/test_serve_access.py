@@ -1,6 +1,5 @@
 """Who may ask what: without the token nothing but health, over gRPC and over HTTP."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -18,10 +17,11 @@ from pipeline.client.control import Control
 from pipeline.commands import main
 from pipeline.errors import RequestError
 from pipeline.serve import Loaded, Options, Ready, Server, running
-from pipeline.serve.layout import command_line, environment
+from pipeline.serve.layout import command_line
 from pipeline.triton import find_triton
 from tests.serve.asking import column, eventually, is_alive, serving, stubs_of
 from tests.serve.tiny_models import place, text_config, text_model
+from tests.wheel import options_of_triton
 
 TOKEN = "a-secret-of:this=test"  # noqa: S105
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -190,15 +190,9 @@ def test_a_token_file_without_a_good_token_is_refused_in_one_line(words, tmp_pat
 
 
 def test_this_triton_knows_every_option_that_it_is_given(tmp_path):
-    known = find_triton()
-    (tmp_path / "libraries").mkdir()
-    (tmp_path / "libraries" / known.libpython.name).symlink_to(known.libpython)
-    shown = subprocess.run(
-        [known.server, "--help"], env=environment(tmp_path, known), capture_output=True, text=True, check=False
-    )
     options = Options(tmp_path, verbose=True, token=TOKEN, max_memory_bytes=1)
-    given = command_line(tmp_path, known, options, ("words",), "regions")[1:]
-    listed = {line.split()[0] for line in (shown.stdout + shown.stderr).splitlines() if line.startswith("  --")}
+    given = command_line(tmp_path, find_triton(), options, ("words",), "regions")[1:]
+    listed = options_of_triton()
     assert {word.partition("=")[0] for word in given} <= listed
     assert "--allow-client-shm" not in listed  # then `_CLOSED` would be an option
 

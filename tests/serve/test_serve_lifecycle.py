@@ -68,8 +68,9 @@ def test_a_signal_ends_the_server_with_exit_code_0_and_leaves_nothing(words, num
 
 def test_a_server_started_with_nohup_outlives_its_terminal():
     code = (
-        "import signal; from pipeline.commands.serve import _stop_on_signals; signal.signal(signal.SIGHUP, {}); "
-        "stop = _stop_on_signals(); signal.raise_signal(signal.SIGHUP); raise SystemExit(stop.is_set())"
+        "import signal; from pipeline.commands.signals import stop_on_signals; signal.signal(signal.SIGHUP, {})\n"
+        "with stop_on_signals(signal.SIGHUP) as stop: signal.raise_signal(signal.SIGHUP)\n"
+        "raise SystemExit(stop.is_set())"
     )
     for before, is_stopped in (("signal.SIG_IGN", False), ("signal.SIG_DFL", True)):
         assert subprocess.run([sys.executable, "-c", code.format(before)], check=False).returncode == is_stopped
