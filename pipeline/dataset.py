@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.cache import made_once
 from pipeline.errors import DataError, RunError, UsageError
 from pipeline.files import read_json, sha256_of
+from pipeline.run_directory import RunDirectory
 from pipeline.signature import Interface
 
 SplitName = Literal["train", "validation", "test"]
@@ -183,3 +184,18 @@ def _read_profile(path: Path) -> dict[str, Any]:
         raise damaged(path)
     content: dict[str, Any] = profile
     return content
+
+
+def dataset_of(run: RunDirectory, path: Path | None = None) -> Dataset:
+    """Open the data set a run was trained on, from where it was or from another place.
+
+    Raises:
+        DataError: it is gone, or it is another data set: a split's hash differs.
+    """
+    known = Path(run.info["dataset"])
+    if path is None and not known.exists():
+        raise DataError(f"{known}: gone; {run.path} was trained on it. Say where it is now with --data DIR.")
+    dataset = Dataset(path or known)
+    if dataset.hashes != run.info["dataset_hashes"]:
+        raise DataError(f"{dataset.path}: not the data that {run.path} was trained on: the hashes differ.")
+    return dataset

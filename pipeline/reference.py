@@ -10,8 +10,8 @@ import onnx
 import torch
 
 from pipeline import recipe
-from pipeline.dataset import Dataset
-from pipeline.errors import DataError, RunError
+from pipeline.dataset import Dataset, dataset_of
+from pipeline.errors import RunError
 from pipeline.files import sha256_of
 from pipeline.model import LSTMClassifier, Shape, load_weights
 from pipeline.model.scoring import SCORING_BATCH, logits_of
@@ -82,18 +82,3 @@ class Reference:
     def probabilities(self, sequences: Sequences, batch_size: int = SCORING_BATCH) -> np.ndarray:
         """Return (N, C) probabilities, as precise as the weights, in the order of the sequences."""
         return torch.softmax(logits_of(self.model, sequences, batch_size), 1).numpy()
-
-
-def dataset_of(run: RunDirectory, path: Path | None = None) -> Dataset:
-    """Open the data set a run was trained on, from where it was or from another place.
-
-    Raises:
-        DataError: it is gone, or it is another data set: a split's hash differs.
-    """
-    known = Path(run.info["dataset"])
-    if path is None and not known.exists():
-        raise DataError(f"{known}: gone; {run.path} was trained on it. Say where it is now with --data DIR.")
-    dataset = Dataset(path or known)
-    if dataset.hashes != run.info["dataset_hashes"]:
-        raise DataError(f"{dataset.path}: not the data that {run.path} was trained on: the hashes differ.")
-    return dataset

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from pipeline import recipe
 from pipeline.client import Client
 from pipeline.commands import main
+from pipeline.dataset import dataset_of
 from pipeline.errors import CheckFailed, PipelineError, RunError, UsageError
 from pipeline.export import export, export_variants
 from pipeline.export.classifier import classifier_graph
@@ -23,7 +24,7 @@ from pipeline.files import sha256_of, write_json
 from pipeline.gate import PRECISIONS
 from pipeline.model import LSTMClassifier, Shape
 from pipeline.publish import publish
-from pipeline.reference import Reference, dataset_of
+from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import has_cuda_driver
 from pipeline.serve import running

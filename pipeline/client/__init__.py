@@ -19,6 +19,7 @@ Threads may share one `Client`, each with its own `stream`. An `AsyncClient` bel
     access.py       TLS and tokens, and plain words for what they refuse
     endpoint.py     whom to ask, and why an answer failed to come
     contract.py     what the model takes and gives
+    prediction.py   what the model says of a row
     exchange.py     rows to requests, answers to predictions; no input or output of its own
     over_grpc.py    what both clients decide alike
     retries.py      deadline, retries, hedging and their budget
@@ -35,7 +36,8 @@ Threads may share one `Client`, each with its own `stream`. An `AsyncClient` bel
 from pipeline.client.access import Access
 from pipeline.client.comparison import Comparison
 from pipeline.client.contract import Contract
-from pipeline.client.exchange import Prediction, Row
+from pipeline.client.exchange import Row
+from pipeline.client.prediction import Prediction
 from pipeline.client.request_log import RequestLog
 from pipeline.client.retries import Counters
 from pipeline.client.split import Split

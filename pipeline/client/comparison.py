@@ -7,7 +7,7 @@ from threading import Lock
 
 import numpy as np
 
-from pipeline.client.exchange import Prediction
+from pipeline.client.prediction import Prediction
 from pipeline.client.stop_rule import RateTest, StopRule
 
 REMEMBERED = 10_000  # requests whose seconds are kept, of each side

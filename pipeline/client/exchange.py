@@ -15,6 +15,7 @@ from tritonclient.grpc import InferResult, service_pb2
 
 from pipeline.client.access import MESSAGE_BYTES
 from pipeline.client.contract import Contract
+from pipeline.client.prediction import Prediction
 from pipeline.client.request_log import RequestLog
 from pipeline.errors import DataError, RequestError
 
@@ -22,23 +23,6 @@ Row = str | bytes | NDArray[np.floating[Any]] | Sequence[Sequence[float]]
 
 BATCH_BYTES = 8 << 20  # the most that rows are gathered into; a larger row travels alone
 ROW_BYTES = MESSAGE_BYTES - (1 << 16)  # names, shapes and lengths need a little room beside it
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says of one row.
-
-    Attributes:
-        label: the class of the largest probability.
-        probability: that class's probability.
-        probabilities: every class's probability, by label name.
-        valid: whether the row was what it should be: text in UTF-8, or frames of finite numbers.
-    """
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    valid: bool
 
 
 @dataclass(frozen=True)

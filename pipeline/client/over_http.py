@@ -18,7 +18,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from pipeline.client.access import Access, fault
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import Endpoint
-from pipeline.client.exchange import Prediction, Row
+from pipeline.client.exchange import Row
+from pipeline.client.prediction import Prediction
 from pipeline.errors import RequestError, ServerError
 
 _JSON_BYTES = "Inference-Header-Content-Length"  # what follows these many bytes is tensors

@@ -25,14 +25,10 @@ from datetime import UTC, datetime
 from errno import ENOSPC
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-
+from pipeline.client.prediction import Prediction, shortest
 from pipeline.errors import UsageError
-
-if TYPE_CHECKING:
-    from pipeline.client.exchange import Prediction
 
 _logger = logging.getLogger(__name__)
 
@@ -106,7 +102,7 @@ class RequestLog:
         """Draw whether the next row is written."""
         return self._random.random() < self.share
 
-    def write(self, model: str, version: str, row: bytes | Sized, prediction: "Prediction") -> None:
+    def write(self, model: str, version: str, row: bytes | Sized, prediction: Prediction) -> None:
         """Write one row, a text's bytes or frames, and its prediction."""
         record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "model": model, "version": version}
         record |= _answer(prediction) | self._question(row)
@@ -153,17 +149,12 @@ class RequestLog:
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
 
-def _answer(prediction: "Prediction") -> dict[str, Any]:
+def _answer(prediction: Prediction) -> dict[str, Any]:
     if not prediction.valid:
         return {"label": None, "probability": None, "probabilities": {}, "valid": False}
-    probabilities = {name: _short(value) for name, value in prediction.probabilities.items()}
-    probability = _short(prediction.probability)
+    probabilities = {name: shortest(value) for name, value in prediction.probabilities.items()}
+    probability = shortest(prediction.probability)
     return {"label": prediction.label, "probability": probability, "probabilities": probabilities, "valid": True}
-
-
-def _short(probability: float) -> float:
-    """Return a float32 with the digits that it has, not those of the double it became."""
-    return float(str(np.float32(probability)))
 
 
 def _opened(path: Path) -> tuple[int, int]:

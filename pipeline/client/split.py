@@ -23,7 +23,8 @@ from typing import Self
 from pipeline.client.comparison import Comparison, Record
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import require_rows
-from pipeline.client.exchange import Prediction, Row
+from pipeline.client.exchange import Row
+from pipeline.client.prediction import Prediction
 from pipeline.client.stop_rule import StopRule
 from pipeline.client.transport import Client
 from pipeline.errors import RequestError, ServerError, UsageError

@@ -14,8 +14,9 @@ from tritonclient.grpc import service_pb2_grpc
 
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Closed
-from pipeline.client.exchange import Exchange, Prediction, Request, Row
+from pipeline.client.exchange import Exchange, Request, Row
 from pipeline.client.over_grpc import GrpcEndpoint
+from pipeline.client.prediction import Prediction
 from pipeline.client.retries import Pending
 
 

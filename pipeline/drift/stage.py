@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.dataset import dataset_of
 from pipeline.drift.answering import Model, read_rows
 from pipeline.drift.measures import LEAST_ROWS, Expectation, Limits, Measure, Unmeasured, expect, judge
 from pipeline.drift.requests import Asked, Reading, Request, in_order, is_log, read_log
@@ -15,7 +16,6 @@ from pipeline.drift.tally import Block, Tally
 from pipeline.drift.windows import MOST_WINDOWS, Window
 from pipeline.errors import DataError, UsageError
 from pipeline.files import sha256_of, write_json
-from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
 from pipeline.tokenizer import Tokenizer
 

@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 
 from pipeline import gate
+from pipeline.dataset import dataset_of
 from pipeline.errors import CheckFailed, PipelineError, RunError, UsageError
 from pipeline.export.judge import FP32, Judge
 from pipeline.files import sha256_of, write_bytes, write_json
 from pipeline.gate import PRECISIONS, Precision
-from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import first_line
 from pipeline.signature import Signature

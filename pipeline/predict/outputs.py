@@ -8,9 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-import numpy as np
-
 from pipeline.client import Contract, Prediction
+from pipeline.client.prediction import shortest
 from pipeline.predict.inputs import Item
 
 Answers = Iterable[tuple[Item, Prediction]]
@@ -69,18 +68,13 @@ def fit(text: str, width: int) -> str:
 def _answer(prediction: Prediction) -> list[str | float | None]:
     """Return the label, its probability and every class's; of a row that is not valid, as many times None."""
     numbers = (prediction.probability, *prediction.probabilities.values())
-    return [None] * (1 + len(numbers)) if prediction.valid is False else [prediction.label, *map(_short, numbers)]
+    return [None] * (1 + len(numbers)) if prediction.valid is False else [prediction.label, *map(shortest, numbers)]
 
 
 def _columns(letter: str) -> int:
     if unicodedata.combining(letter):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-
-
-def _short(probability: float) -> float:
-    """Return a float32 with the digits that it has, not those of the double it became."""
-    return float(str(np.float32(probability)))
 
 
 def _record(fields: Iterable[object]) -> str:

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 
 from pipeline import __version__, recipe
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, dataset_of
 from pipeline.errors import UsageError
 from pipeline.files import remove_leftovers, sha256_of, write_json, write_text
 from pipeline.model import load_weights, save_weights
 from pipeline.recipe import Recipe
-from pipeline.reference import dataset_of
 from pipeline.run_directory import RunDirectory
 from pipeline.train.calibrate import calibrate
 from pipeline.train.loop import Epoch, Training, train_epochs
