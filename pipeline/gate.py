@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset import Split
-from pipeline.errors import RunError
-from pipeline.files import read_record
+from pipeline.errors import CheckFailed, RunError
+from pipeline.files import read_record, sha256_of
 from pipeline.metrics import calibration
+from pipeline.repository.config import MODEL_FILE
 from pipeline.run_directory import RunDirectory
 from pipeline.runtime import CPU, CUDA
 from pipeline.signature import Interface
 
 MOST_ACCURACY_LOST = 0.001
 MOST_FLIPPED = 0.005
-# Half of what the accuracy of a few thousand rows is uncertain by, and several times what rounding well does: 0.0006 on
+# Both in the reference's bins. Half of what the accuracy of a few thousand rows is uncertain by, and several times what
+# rounding well does: 0.0006 on
 # `sentiment`. A better calibration is no loss.
 MOST_CALIBRATION_LOST = 0.005
 
@@ -30,6 +32,8 @@ RECURRENT = ("LSTM", "GRU")  # the operators that a variant has at another preci
 ALONE = 256
 SPEED_ROWS = 256
 SPEED_ROUNDS = 5
+
+_PARITY: dict[str, type | tuple[type, ...]] = {"passed": bool, "hashes": dict, "goldens": list}
 
 Answer = Callable[[Sequence[Any]], np.ndarray]
 """Rows, asked together, to their (B, C) probabilities."""
@@ -82,6 +86,35 @@ class Verdict:
     def passed(self) -> bool:
         """Whether it holds; a value that is not a number never does."""
         return bool(self.value <= self.allowed)
+
+
+def require_verified(run: RunDirectory, variant: str | None = None) -> str:
+    """Return the name of the verified model file.
+
+    Args:
+        run: any run.
+        variant: ``int8`` or another; None for full precision.
+
+    Raises:
+        CheckFailed: the run failed verification, was changed since, or the variant is not among what was verified.
+        RunError: the run was never verified.
+    """
+    report = read_record(run.require("parity.json"), _PARITY)
+    if not report["passed"]:
+        raise CheckFailed(
+            f"{run / 'parity.json'}: verification failed; nothing unverified is served. "
+            f"Mend it, then `pipeline verify {run.path}` again."
+        )
+    for name in (MODEL_FILE, "signature.json", *report["hashes"]):
+        if report["hashes"].get(name) != sha256_of(run.require(name)):
+            raise CheckFailed(f"{run / name}: changed since it was verified. Run `pipeline verify {run.path}` again.")
+    source = PRECISIONS[variant].file if variant in PRECISIONS else MODEL_FILE
+    if variant is not None and (variant not in report.get("variants", {}) or source not in report["hashes"]):
+        raise CheckFailed(
+            f"{run / 'parity.json'}: no verified {variant}. Make it with `pipeline export {run.path} --variants "
+            f"{variant}`, then `pipeline verify {run.path}`."
+        )
+    return source
 
 
 def kept(run: RunDirectory) -> list[dict[str, Any]]:
@@ -152,7 +185,7 @@ def figures(expected: np.ndarray, given: Arranged, labels: np.ndarray) -> dict[s
     beside = given.by_length[given.rows_alone]
     flips = max(int(_differ(expected, part).sum()) for part in whole)
     accuracy = min(_accuracy(part, labels) for part in whole)
-    calibration_error = max(_calibration_error(part, labels) for part in whole)
+    calibration_error = max(_calibration_error(part, labels, expected) for part in whole)
     changed = _differ(*whole)
     changed[given.rows_alone] |= _differ(beside, given.alone)
     return {
@@ -163,7 +196,7 @@ def figures(expected: np.ndarray, given: Arranged, labels: np.ndarray) -> dict[s
         "flips": flips,
         "flipped_share": flips / len(labels),
         "calibration_error": calibration_error,
-        "calibration_lost": calibration_error - _calibration_error(expected, labels),
+        "calibration_lost": calibration_error - _calibration_error(expected, labels, expected),
         "max_difference": _furthest((expected, whole[0]), (expected, whole[1])),
         "company_difference": _furthest(whole, (beside, given.alone)),
         "company_flips": int(changed.sum()),
@@ -237,7 +270,8 @@ def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities.argmax(1) == labels).mean())
 
 
-def _calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def _calibration_error(probabilities: np.ndarray, labels: np.ndarray, beside: np.ndarray) -> float:
+    """Return the expected calibration error, in the bins of the reference."""
     if not np.isfinite(probabilities).all():
         return float("nan")
-    return float(calibration(probabilities, labels)["expected_calibration_error"])
+    return float(calibration(probabilities, labels, beside=beside)["expected_calibration_error"])

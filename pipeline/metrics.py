@@ -20,14 +20,23 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> dict[str, Any]:
+def calibration(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS, beside: np.ndarray | None = None
+) -> dict[str, Any]:
     """Return the expected calibration error and its bins of equal width over the confidence.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,), the true ones.
+        bins: how many.
+        beside: (N, C) probabilities whose confidence says which bin a row is in; None for these. Two models that
+            are compared need the same bins: a row that crosses an edge by a hair moves the error by more than a hair.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
     confidence = probabilities.max(1)
     is_right = probabilities.argmax(1) == labels
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    places = np.minimum(((confidence if beside is None else beside.max(1)) * bins).astype(int), bins - 1)
     rows = []
     for place in np.unique(places):
         chosen = places == place

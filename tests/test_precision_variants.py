@@ -26,7 +26,7 @@ from pipeline.model import LSTMClassifier, Shape
 from pipeline.publish import publish
 from pipeline.reference import Reference
 from pipeline.run_directory import RunDirectory
-from pipeline.runtime import has_cuda_driver
+from pipeline.runtime import has_cuda_driver, open_session
 from pipeline.serve import running
 from pipeline.signature import Signature
 from pipeline.train import train
@@ -102,6 +102,10 @@ def input_guard_removed(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero_guard"))
 
 
+def padding_may_be_the_largest(model: onnx.ModelProto) -> None:
+    change(model, "/outside", np.ones_like)
+
+
 def label_names_swapped(model: onnx.ModelProto) -> None:
     (node,) = (node for node in model.graph.node if node.name == "label/name")
     (names,) = (item.strings for item in node.attribute if item.name == "values_strings")
@@ -148,6 +152,53 @@ def test_the_recurrent_weights_alone_are_rounded_and_fit_7_bits(variant_run: Run
         assert (np.abs(back - wanted) <= scales.reshape(D, 4, H + 2)[:, :, :H, None] * 0.5001).all()
     kept = {name for name in full if name not in lstm.input}
     assert all(np.array_equal(weights[name], full[name]) for name in kept)
+
+
+def pooled_by(kinds: str) -> onnx.ModelProto:
+    keys = recipe.ModelKeys(embedding_size=8, hidden_size=6, pooling=kinds)
+    model = classifier_graph(LSTMClassifier(keys, Shape(classes=3, vocabulary_size=50)).eval(), "token_ids")
+    return lowered(model, "int8", {node.name: (-1.0, 1.0) for node in recurrent_nodes(model)})
+
+
+def test_sums_and_maxima_are_pooled_where_the_int8_layer_wrote_them() -> None:
+    model = pooled_by("max+mean")
+    (layer,) = (node for node in model.graph.node if node.op_type == "DynamicQuantizeLSTM")
+    readers = [node for node in model.graph.node if layer.output[0] in node.input]
+    assert [node.op_type for node in readers] == ["Add", "ReduceSum"]
+
+
+@pytest.mark.parametrize("kinds", ["max", "mean", "max+mean"])
+@pytest.mark.parametrize("is_bidirectional", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_pooled_as_it_lies_or_in_order_a_layer_gives_the_same_answers(
+    kinds: str, is_bidirectional: bool, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = recipe.ModelKeys(
+        embedding_size=8, hidden_size=6, pooling=kinds, bidirectional=is_bidirectional, layers=layers
+    )
+    classifier = LSTMClassifier(keys, Shape(classes=3, vocabulary_size=50)).eval()
+    classifier.head.weight.data *= 20  # so that an untrained model is of some opinion
+    model = classifier_graph(classifier, "token_ids")
+    ranges = {node.name: (-1.0, 1.0) for node in recurrent_nodes(model)}
+    as_it_lies = lowered(model, "int8", ranges)
+    monkeypatch.setattr("pipeline.export.lower.pooling_of", lambda *_: None)
+    in_order = lowered(model, "int8", ranges)
+    assert {node.op_type for node in as_it_lies.graph.node} != {node.op_type for node in in_order.graph.node}
+    token_ids = np.random.default_rng(0).integers(1, 50, (5, 9))  # behind each row's end, too
+    for lengths in ([9, 1, 4, 1, 8], [3, 1, 2, 2, 3], [1] * 5):
+        feed = {"token_ids": token_ids, "lengths": np.array(lengths, np.int64)[:, None]}
+        given, wanted = (
+            open_session(one.SerializeToString()).run(["probabilities"], feed)[0] for one in (as_it_lies, in_order)
+        )
+        assert np.abs(given - wanted).max() <= 1e-6
+        assert np.ptp(wanted, axis=0).max() > 1e-3, "all rows alike would prove nothing"
+
+
+@pytest.mark.parametrize("kinds", ["last", "attention", "max+last"])
+def test_other_pooling_reads_the_layer_as_it_was_exported(kinds: str) -> None:
+    model = pooled_by(kinds)
+    (layer,) = (node for node in model.graph.node if node.op_type == "DynamicQuantizeLSTM")
+    assert [node.op_type for node in model.graph.node if layer.output[0] in node.input] == ["Slice"]
 
 
 def test_the_same_run_gives_the_same_variant_bytes(variant_run: RunDirectory, copy_of) -> None:
@@ -262,6 +313,7 @@ def test_a_record_that_names_no_known_variant_is_refused(variant_run: RunDirecto
         (hidden_guard_removed, "int8 company"),
         (hidden_guard_removed, "int8 hostile inputs"),
         (input_guard_removed, "int8 company"),
+        (padding_may_be_the_largest, "int8 labels"),
         (label_names_swapped, "int8 files graph"),
         (one_embedding_row, "int8 files graph"),
     ],

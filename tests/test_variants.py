@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipeline import recipe
 from pipeline.client import Client
@@ -16,6 +17,8 @@ from pipeline.serve import running
 from pipeline.train import train
 from pipeline.verify import verify
 from tests.conftest import QUICK_FEATURES, QUICK_TEXT
+
+pytestmark = pytest.mark.long
 
 VARIANTS = {
     "one-way": ("model.bidirectional=false",),

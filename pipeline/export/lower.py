@@ -1,4 +1,6 @@
-"""The recurrent layers of an exported model at a lower precision; every other node stays as it was exported.
+"""The recurrent layers of an exported model at a lower precision.
+
+Every other node stays as it was exported, but for the pooling of an int8 layer; see `pipeline.export.pool`.
 
 They are where the time goes, and the only weights that are read again at every step. An int8 layer is ONNX Runtime's
 ``DynamicQuantizeLSTM``, which measures the range of what it reads over the whole batch at once, so that a row's answer
@@ -20,6 +22,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import PipelineError
+from pipeline.export.pool import Pooling, pooled, pooling_of
 from pipeline.gate import RECURRENT
 
 FLOATS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -54,16 +57,25 @@ def lowered(
     graph.CopyFrom(model.graph)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
+    instead: dict[str, list[onnx.NodeProto]] = {}  # by a node's first output, what takes its place
+    replaced: set[str] = set()  # weights; one may be of several layers
     for node in graph.node:
         if node.op_type not in RECURRENT or node.name in kept:
-            nodes.append(node)
+            nodes += instead.get(node.output[0], [node])
             continue
-        layer = _Layer(node, [weights.pop(name) for name in node.input[1:4]])
-        nodes += layer.int8(ranges[node.name]) if precision == "int8" else layer.cast(FLOATS[precision])
+        layer = _Layer(node, [weights[name] for name in node.input[1:4]])
+        replaced.update(node.input[1:4])
+        if precision == "int8":
+            nodes += layer.int8(ranges[node.name])
+            pooling = pooling_of(graph, node)
+            instead |= layer.pooled(pooling) if pooling else {}
+            nodes += [] if pooling else [layer.unguarded()]
+        else:
+            nodes += layer.cast(FLOATS[precision])
         weights |= {tensor.name: tensor for tensor in layer.made}
-    lower = helper.make_graph(
-        nodes, graph.name, graph.input, graph.output, list(weights.values()), value_info=graph.value_info
-    )
+    unused = replaced - {name for node in nodes for name in node.input}
+    left = [tensor for name, tensor in weights.items() if name not in unused]
+    lower = helper.make_graph(nodes, graph.name, graph.input, graph.output, left, value_info=graph.value_info)
     return helper.make_model(
         lower, opset_imports=model.opset_import, ir_version=model.ir_version, producer_name=model.producer_name
     )
@@ -120,8 +132,21 @@ class _Layer:
             domain="com.microsoft",
             **{**self._attributes, "hidden_size": H + GUARDS},
         )
-        ends = [constant("first", np.array([0])), constant("last", np.array([H])), constant("axis", np.array([3]))]
-        yield helper.make_node("Slice", [name("outputs"), *ends], [node.output[0]], name=name("unguarded"))
+
+    def unguarded(self) -> onnx.NodeProto:
+        """Return the node that drops the guards."""
+        ends = [("first", 0), ("last", self._attributes["hidden_size"]), ("axis", 3)]
+        inputs = [self._name("outputs"), *(self._constant(part, np.array([value])) for part, value in ends)]
+        return helper.make_node("Slice", inputs, [self._node.output[0]], name=self._name("unguarded"))
+
+    def pooled(self, pooling: Pooling) -> dict[str, list[onnx.NodeProto]]:
+        """Return, by first output, what takes the place of the nodes that pool the layer's outputs."""
+        instead: dict[str, list[onnx.NodeProto]] = {node.output[0]: [] for node in pooling.nodes}
+        for mask, reduction in zip(pooling.masks, pooling.reductions, strict=True):
+            outputs, units = self._name("outputs"), self._attributes["hidden_size"]
+            instead[reduction.output[0]], constants = pooled(mask, reduction, outputs, units)
+            self.made += constants
+        return instead
 
     def _name(self, part: str) -> str:
         return f"{self._node.name}/{part}"
