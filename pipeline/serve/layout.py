@@ -3,7 +3,7 @@
 ::
 
     FOLDER/
-        backends/onnxruntime/               our Python-based backend
+        backends/onnxruntime/               our Python-based backend, and the one module of ours that it imports
         backends/python/                    the wheel's Python backend and the stub of this Python
         libraries/                          libpython, alone: nothing else of its folder may shadow a library
 
@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import cut
 from pipeline.client.access import TOKEN_KEY
 from pipeline.errors import ServerError
 from pipeline.triton import Triton
@@ -81,6 +82,9 @@ def lay_out(folder: Path, triton: Triton) -> None:
     for new in (ours, python, libraries):
         new.mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("backend.py"), ours / "pipeline_backend.py")
+    (ours / "pipeline").mkdir()  # with all that it imports of this package
+    (ours / "pipeline" / "__init__.py").touch()
+    shutil.copy(cut.__file__, ours / "pipeline")
     (ours / "model.py").write_text(_ENTRY.format(folders=[str(ours), *_package_folders()]))
     shutil.copy(triton.backend / "libtriton_python.so", python)
     shutil.copy(triton.backend / "triton_python_backend_utils.py", python)

@@ -97,8 +97,8 @@ class Process:
         return {pid for pid, state, parent in _processes() if parent == self.pid and state == "Z"}
 
     def memory_bytes(self) -> int:
-        """Return what Triton and its stubs hold in memory; pages that processes share are divided among them."""
-        return sum(_memory_bytes(pid) for pid, _, parent in _processes() if self.pid in (pid, parent))
+        """Return what Triton and its stubs hold in memory."""
+        return memory_bytes(self.pid)
 
     def stop(self) -> None:
         """Let Triton finish what it is answering; kill it when it takes too long."""
@@ -153,6 +153,11 @@ def started(
         process.stop()
         for region in SHARED_MEMORY.glob(f"{regions}*"):
             region.unlink(missing_ok=True)
+
+
+def memory_bytes(server: int) -> int:
+    """Return what a process and its children hold in memory; pages that processes share are divided among them."""
+    return sum(_memory_bytes(pid) for pid, _, parent in _processes() if server in (pid, parent))
 
 
 def _memory_bytes(pid: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.serve.layout import Options
 from pipeline.serve.monitor import Event, Ready
+from pipeline.serve.process import memory_bytes
 from pipeline.serve.supervise import supervise
 
 
@@ -58,6 +59,10 @@ class Server:
         self._thread.join()
         if self.error:
             raise self.error
+
+    def memory_bytes(self) -> int:
+        """Return what Triton and its stubs hold in memory."""
+        return memory_bytes(self.ready.pid)
 
     @property
     def grpc_url(self) -> str:

@@ -19,6 +19,8 @@ from pipeline.serve import Server, running
 from tests.serve.bad_requests import CASES, CLOSED, GOOD_FRAMES, GOOD_TEXT, HTTP_CASES, fuzzed, to_http
 from tests.serve.load import INFER, Call, Callers, timed
 
+pytestmark = pytest.mark.long
+
 FUZZED, SEED = 10_000, 20_241_031
 TIMEOUT_SECONDS = 30
 # Triton's own Python backend refuses a whole batch for one text that says it is longer than its bytes, see SECURITY.md,

@@ -4,6 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from pipeline.client import Client
 from pipeline.serve import running
 
@@ -12,6 +14,7 @@ BURSTS = 40
 SLEEP_SECONDS = 0.4  # of the batcher, which wakes after 0.5 s; a burst takes about 0.02 s
 
 
+@pytest.mark.serial
 def test_a_burst_at_a_published_model_does_not_wait_for_the_batcher_to_wake(published_repository: Path) -> None:
     with (
         running(published_repository, models=("opinions",)) as server,

@@ -94,6 +94,7 @@ def test_ctrl_c_while_a_server_starts_leaves_no_server_behind(words):
     eventually(lambda: not servers(), 60)
 
 
+@pytest.mark.serial
 def test_what_another_user_left_behind_is_left_to_them():
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
@@ -120,6 +121,7 @@ def test_a_killed_supervisor_takes_the_server_with_it_and_the_next_one_cleans_up
         assert not list(Path(tempfile.gettempdir()).glob(f"pipeline-{process.pid}-*"))
 
 
+@pytest.mark.serial
 def test_a_killed_stub_is_noticed_beside_a_living_one_and_all_answer_again_within_ten_seconds(tmp_path):
     config = text_config("words")
     config.instance_group[0].count = 2
@@ -133,6 +135,7 @@ def test_a_killed_stub_is_noticed_beside_a_living_one_and_all_answer_again_withi
         assert len(stubs_of(server.ready.pid)) == 2
 
 
+@pytest.mark.serial
 def test_a_killed_server_answers_again_within_ten_seconds_on_the_same_ports(words):
     others = shared_memory()
     with running(words) as server:

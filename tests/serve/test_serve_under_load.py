@@ -25,6 +25,8 @@ from tests.serve.asking import (
 from tests.serve.load import Call, Callers, ask_at_a_rate, ask_in_turn, request
 from tests.serve.tiny_models import place, text_config, text_model
 
+pytestmark = pytest.mark.long
+
 CALLERS = 8
 DEADLINE_SECONDS = 3.0
 LATE_SECONDS = 0.5  # a deadline is kept by a thread that must first get a processor
@@ -35,7 +37,10 @@ OVERLOAD, OVERLOAD_SECONDS = 10, 60
 PATIENCE_SECONDS = 30.0  # so long that no deadline hides a wait
 REQUEST = request("words", text=column(b"a good film"))
 FULL_BATCH = request("words", text=column(*[b"a good film"] * MAX_BATCH))
-SOAK, WARM_UP, AT_ONCE = 200_000, 20_000, 64
+# A leak of so many bytes a request is found at any length, as long as it comes to several times what memory swings by
+# itself: 3.5 MB over 200,000 requests. SOAK_REQUESTS=200000 soaks for minutes.
+LEAK_BYTES = 500
+SOAK, WARM_UP, AT_ONCE = int(os.environ.get("SOAK_REQUESTS", 60_000)), 20_000, 64
 MIXED = [  # requests, and how many rows are answered, or why none is
     (request("words", text=column(b"a good film")), 1),
     (request("words", text=column(b"awful")), 1),
@@ -66,6 +71,7 @@ def assert_nobody_was_harmed(calls: list[Call], deadline_seconds: float, *docume
     assert max(call.seconds for call in calls) <= deadline_seconds + LATE_SECONDS
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("victim", ["server", "stub"])
 def test_after_a_kill_under_load_every_caller_is_answered_within_ten_seconds(words, victim, record_property):
     others = shared_memory()
@@ -84,6 +90,7 @@ def test_after_a_kill_under_load_every_caller_is_answered_within_ten_seconds(wor
     assert shared_memory() == others
 
 
+@pytest.mark.serial
 def test_at_sigterm_under_load_what_was_asked_is_answered_and_nothing_is_left(toiling):
     with serving(toiling) as (process, ready, _):
         family = [ready["pid"], *stubs_of(ready["pid"])]
@@ -102,6 +109,7 @@ def test_at_sigterm_under_load_what_was_asked_is_answered_and_nothing_is_left(to
         assert not shared_memory(process.pid)
 
 
+@pytest.mark.serial
 @pytest.mark.soak
 def test_ten_times_what_it_can_do_is_answered_or_refused_and_the_queue_bounds_the_wait(toiling, record_property):
     with running(toiling) as server:
@@ -129,7 +137,7 @@ def test_ten_times_what_it_can_do_is_answered_or_refused_and_the_queue_bounds_th
 
 
 @pytest.mark.soak
-def test_two_hundred_thousand_requests_leave_memory_and_descriptors_as_they_were(repository, record_property):
+def test_a_soak_of_mixed_requests_leaves_memory_and_descriptors_as_they_were(repository, record_property):
     messages = [message for message, _ in MIXED]
     with serving(repository, "--model", "words", "--model", "frames") as (process, ready, ready_file):
         family = (process.pid, ready["pid"], *stubs_of(ready["pid"]))
@@ -141,7 +149,7 @@ def test_two_hundred_thousand_requests_leave_memory_and_descriptors_as_they_were
         record_property("descriptors before and after", (files, open_files(*family)))
         assert json.loads(ready_file.read_text()) == ready, "it was restarted"
         assert open_files(*family) == files
-        assert growth <= 100e6
+        assert growth <= LEAK_BYTES * (SOAK - WARM_UP)
     each = (SOAK - WARM_UP) // len(MIXED)
     for (_, wanted), warm, became in zip(MIXED, first, then, strict=True):
         (answer,) = warm  # always the same

@@ -82,6 +82,32 @@ def feature_model(seed: int = 0) -> ModelProto:
     return _model(nodes, inputs, _outputs(), constants)
 
 
+def witness_model(is_text: bool) -> ModelProto:
+    """Text or frames to the shape of what the model was run on: for each row, how many rows and steps there were."""
+    if is_text:
+        inputs = [helper.make_tensor_value_info("text", TensorProto.STRING, ["batch", 1])]
+    else:
+        inputs = feature_model().graph.input
+    nodes = [
+        helper.make_node("Shape", [inputs[0].name], ["shape"], end=2),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["batch"]),
+        helper.make_node("Concat", ["batch", "two"], ["wanted"], axis=0),
+        helper.make_node("Expand", ["shape", "wanted"], ["run"]),
+    ]
+    if not is_text:  # it must read what it is given
+        nodes.append(helper.make_node("Identity", ["lengths"], ["ignored"]))
+    outputs = [helper.make_tensor_value_info("run", TensorProto.INT64, ["batch", 2])]
+    return _model(nodes, inputs, outputs, {"zero": np.array([0]), "one": np.array([1]), "two": np.array([2])})
+
+
+def witness_config(name: str, is_text: bool) -> triton.ModelConfig:
+    """The configuration of a witness."""
+    config = text_config(name) if is_text else feature_config(name)
+    del config.output[:]
+    config.output.add(name="run", data_type=triton.TYPE_INT64, dims=[2])
+    return config
+
+
 def text_config(name: str, **changes: object) -> triton.ModelConfig:
     """The configuration of a text model, as `publish` writes it."""
     config = _config(name, **changes)
