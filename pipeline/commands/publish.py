@@ -18,6 +18,11 @@ from pipeline.commands.options import repository_option, wait_option
 )
 @click.option("--variant", type=click.Choice(["int8", "fp16", "bf16"]), help="Publish this verified variant instead.")
 @click.option(
+    "--config-patch",
+    type=click.Path(path_type=Path),
+    help="Patch to config.pbtxt, as `pipeline tune` writes it; it names the variant.",
+)
+@click.option(
     "--as",
     "alias",
     type=click.Choice(["production", "candidate", "none"]),
@@ -36,6 +41,7 @@ def command(
     version: int | None,
     settings: tuple[str, ...],
     variant: str | None,
+    config_patch: Path | None,
     alias: Literal["production", "candidate", "none"],
     wait_seconds: float,
     require_signature: Path | None,
@@ -53,6 +59,7 @@ def command(
     \b
     pipeline publish runs/sentiment-001
     pipeline publish runs/sentiment-001 --variant int8 --as candidate
+    pipeline publish runs/sentiment-001 --config-patch runs/sentiment-001/tuned.pbtxt
     pipeline publish runs/sentiment-001 --require-signature public.pem --sign-key private.pem
     """
     from pipeline.publish import publish
@@ -66,6 +73,7 @@ def command(
         version=version,
         settings=settings,
         variant=variant,
+        config_patch=config_patch,
         alias=alias,
         wait_seconds=wait_seconds,
         require_signature=require_signature,

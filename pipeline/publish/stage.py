@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from pipeline import recipe
 from pipeline.errors import CheckFailed, RepositoryError, UsageError
-from pipeline.files import read_json, read_record, sha256_of, write_json, write_text
-from pipeline.gate import PRECISIONS
+from pipeline.files import read_json, sha256_of, write_json, write_text
+from pipeline.gate import require_verified
 from pipeline.recipe import PublishKeys
 from pipeline.repository import config
 from pipeline.repository.aliases import CANDIDATE_SUFFIX, Aliases
 from pipeline.repository.goldens import FULL_PRECISION
+from pipeline.repository.patch import merged, overruled_by, read_patch, variant_of
 from pipeline.repository.transaction import WAIT_SECONDS, Repository
 from pipeline.repository.version import MANIFEST, Version
 from pipeline.run_directory import RunDirectory, require_model_name
@@ -21,7 +22,6 @@ from pipeline.signature import Signature
 from pipeline.signing import Signer, Verifier
 
 _FILES = (config.MODEL_FILE, "signature.json", "parity.json")
-_PARITY: dict[str, type | tuple[type, ...]] = {"passed": bool, "hashes": dict, "goldens": list}
 
 
 def publish(
@@ -32,6 +32,7 @@ def publish(
     version: int | None = None,
     settings: tuple[str, ...] = (),
     variant: str | None = None,
+    config_patch: Path | None = None,
     alias: Literal["production", "candidate", "none"] = "production",
     wait_seconds: float = WAIT_SECONDS,
     require_signature: Path | None = None,
@@ -50,6 +51,7 @@ def publish(
         version: the version's number; the next free one by default.
         settings: changes of the recipe's ``publish`` keys, such as ``publish.instances=2``.
         variant: ``int8`` or another that was exported and verified, to be the version's ``model.onnx``.
+        config_patch: a patch to ``config.pbtxt``, as `pipeline tune` writes it; its variant is the variant.
         alias: what the version is to be at once.
         wait_seconds: how long to wait while somebody else changes the repository.
         require_signature: the public key of whoever must have signed the run.
@@ -60,11 +62,15 @@ def publish(
             among what was verified.
         RunError: the run was never verified.
         RepositoryError: the version exists, the model's signature would change, or nothing can be written.
-        UsageError: the name, a setting or a key is not allowed.
+        UsageError: the name, a setting or a key is not allowed, or the patch is not one, of another variant, or
+            decides what a setting sets.
     """
+    patch = read_patch(config_patch) if config_patch else config.loads("")
+    variant = _require_tuned_for(variant, patch, config_patch)
+    _require_not_overruled(settings, patch, config_patch)
     signer = Signer(sign_key) if sign_key else None
     signed = Verifier(require_signature).require(run) if require_signature else {}
-    source = _require_verified(run, variant)
+    source = require_verified(run, variant)
     keys = _keys(run, settings)
     signature = Signature.load(run.require("signature.json"))
     name = _require_name(run.info["name"] if name is None else name)
@@ -75,16 +81,17 @@ def publish(
         _require_same_contract(store, name, signature)
         staged = staging / name / str(number)
         _stage_version(run, staged, source, signed)
-        _write_config(staged, name, signature, keys)
-        _write_manifest(run, staged, name, variant)
+        _write_config(staged, name, signature, keys, patch)
+        _write_manifest(run, staged, name, variant, patch)
         Version(staged).require_answers()
         if signer:
             signer.sign(staged, [path.name for path in staged.iterdir()])
         _put(aliases, staged, name, signature)
+        reason = f"published with {config_patch.name}" if config_patch else "published"
         if alias == "production":
-            aliases.set_production(name, number, "published")
+            aliases.set_production(name, number, reason)
         elif alias == "candidate":
-            aliases.set_candidate(name, number, "published")
+            aliases.set_candidate(name, number, reason)
     return repository / name / str(number)
 
 
@@ -96,24 +103,22 @@ def _require_name(name: str) -> str:
     return require_model_name(name)
 
 
-def _require_verified(run: RunDirectory, variant: str | None) -> str:
-    """Return the name of the verified model file."""
-    report = read_record(run.require("parity.json"), _PARITY)
-    if not report["passed"]:
-        raise CheckFailed(
-            f"{run / 'parity.json'}: verification failed; nothing unverified is served. "
-            f"Mend it, then `pipeline verify {run.path}` again."
-        )
-    for name in (config.MODEL_FILE, "signature.json", *report["hashes"]):
-        if report["hashes"].get(name) != sha256_of(run.require(name)):
-            raise CheckFailed(f"{run / name}: changed since it was verified. Run `pipeline verify {run.path}` again.")
-    source = PRECISIONS[variant].file if variant in PRECISIONS else config.MODEL_FILE
-    if variant is not None and (variant not in report.get("variants", {}) or source not in report["hashes"]):
-        raise CheckFailed(
-            f"{run / 'parity.json'}: no verified {variant}. Make it with `pipeline export {run.path} --variants "
-            f"{variant}`, then `pipeline verify {run.path}`."
-        )
-    return source
+def _require_tuned_for(variant: str | None, patch: Any, path: Path | None) -> str | None:
+    """Return the variant to publish, which a patch that names one was found with."""
+    tuned = variant_of(patch)
+    if tuned is None:
+        return variant
+    if variant not in (None, tuned):
+        raise UsageError(f"{path}: was found with {tuned}, not with --variant {variant}. Leave out one of the two.")
+    return None if tuned == FULL_PRECISION else tuned
+
+
+def _require_not_overruled(settings: tuple[str, ...], patch: Any, path: Path | None) -> None:
+    """Refuse a setting that would do nothing."""
+    overruled = overruled_by(patch)
+    for setting in settings:
+        if setting.partition("=")[0].strip() in overruled:
+            raise UsageError(f"--set {setting}: {path} decides that. Leave out one of the two.")
 
 
 def _keys(run: RunDirectory, settings: tuple[str, ...]) -> PublishKeys:
@@ -166,21 +171,22 @@ def _stage_version(run: RunDirectory, staged: Path, source: str, signed: dict[st
         dataclasses.replace(signature, hashes=hashes).save(staged / "signature.json")
 
 
-def _write_config(staged: Path, name: str, signature: Signature, keys: PublishKeys) -> None:
-    wanted = config.model_config(name, signature, keys)
+def _write_config(staged: Path, name: str, signature: Signature, keys: PublishKeys, patch: Any) -> None:
+    wanted = merged(config.model_config(name, signature, keys), patch)
     text = config.dumps(wanted)
     if config.loads(text) != wanted:
         raise RepositoryError(f"{name}: config.pbtxt does not read back as it was written.")
     write_text(staged / config.CONFIG_FILE, text)
 
 
-def _write_manifest(run: RunDirectory, staged: Path, name: str, variant: str | None) -> None:
+def _write_manifest(run: RunDirectory, staged: Path, name: str, variant: str | None, patch: Any) -> None:
     tested = {} if variant else _tested(run)  # it is full precision that was tested
     manifest = {
         "format": 1,
         "name": name,
         "version": int(staged.name),
         "variant": variant or FULL_PRECISION,
+        "config_patch": config.dumps(patch),
         "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "run": str(run.path.resolve()),
         "files": {file: sha256_of(staged / file) for file in (*_FILES, config.CONFIG_FILE)},

@@ -9,6 +9,7 @@
     version.py      one version: its manifest, its bytes, its answers
     goldens.py      the verified answers that a version carries
     config.py       ``config.pbtxt``, through Triton's protobufs
+    patch.py        what of it may be tuned
 """
 
 from pipeline.repository.scan import ModelOnDisk, scan, versions_of
