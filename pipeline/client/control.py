@@ -1,5 +1,6 @@
 """Questions and orders to a running Triton: which models it has, whether each really answers, what to load."""
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +34,39 @@ class Busy(RequestError):
     """No answer in time, or the queue is full: the server may be dead, or have too much to do."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a server has done for a model since it was loaded; one may be taken from a later one.
+
+    Attributes:
+        requests: answered well.
+        rows: in them.
+        batches: how often the model was run.
+        queue_seconds: that requests waited for an instance, added up.
+        compute_seconds: that their batches took, added up over requests.
+        rows_of_batches: how many batches had so many rows; empty where the backend does not say.
+    """
+
+    requests: int
+    rows: int
+    batches: int
+    queue_seconds: float
+    compute_seconds: float
+    rows_of_batches: dict[int, int]
+
+    def __sub__(self, earlier: "Work") -> "Work":
+        before = earlier.rows_of_batches
+        since = {rows: count - before.get(rows, 0) for rows, count in self.rows_of_batches.items()}
+        return Work(
+            self.requests - earlier.requests,
+            self.rows - earlier.rows,
+            self.batches - earlier.batches,
+            self.queue_seconds - earlier.queue_seconds,
+            self.compute_seconds - earlier.compute_seconds,
+            {rows: count for rows, count in since.items() if count},
+        )
+
+
 class Control:
     """A gRPC connection to one started server.
 
@@ -52,6 +86,10 @@ class Control:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
         self._channel.close()
 
     def versions(self, timeout_seconds: float = 5) -> dict[str, tuple[int, ...]]:
@@ -101,8 +139,30 @@ class Control:
 
     def statistics(self, model: str, timeout_seconds: float = 5) -> dict[int, int]:
         """Return how many requests each loaded version of a model has answered well."""
-        reply = self._call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=model), timeout_seconds)
-        return {int(item.version): item.inference_stats.success.count for item in reply.model_stats}
+        items = self._statistics(model, timeout_seconds)
+        return {int(item.version): item.inference_stats.success.count for item in items}
+
+    def work(self, model: str, timeout_seconds: float = 5) -> Work:
+        """Return what all loaded versions of a model have done."""
+        items = self._statistics(model, timeout_seconds)
+        stats = [item.inference_stats for item in items]
+        steps = ("compute_input", "compute_infer", "compute_output")
+        rows_of_batches: dict[int, int] = {}
+        for batch in (batch for item in items for batch in item.batch_stats):
+            size = int(batch.batch_size)
+            rows_of_batches[size] = rows_of_batches.get(size, 0) + int(batch.compute_infer.count)
+        return Work(
+            requests=sum(one.success.count for one in stats),
+            rows=sum(item.inference_count for item in items),
+            batches=sum(item.execution_count for item in items),
+            queue_seconds=sum(one.queue.ns for one in stats) / 1e9,
+            compute_seconds=sum(getattr(one, step).ns for one in stats for step in steps) / 1e9,
+            rows_of_batches=dict(sorted(rows_of_batches.items())),
+        )
+
+    def _statistics(self, model: str, timeout_seconds: float) -> Any:
+        request = service_pb2.ModelStatisticsRequest(name=model)
+        return self._call("ModelStatistics", request, timeout_seconds).model_stats
 
     def _index(self, timeout_seconds: float) -> Any:
         return self._call("RepositoryIndex", service_pb2.RepositoryIndexRequest(), timeout_seconds).models

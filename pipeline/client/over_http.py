@@ -22,7 +22,7 @@ from pipeline.client.exchange import Row
 from pipeline.client.prediction import Prediction
 from pipeline.errors import RequestError, ServerError
 
-_JSON_BYTES = "Inference-Header-Content-Length"  # what follows these many bytes is tensors
+JSON_BYTES = "Inference-Header-Content-Length"  # what follows these many bytes is tensors
 _GRPC_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
 _OUTPUTS = ("probabilities", "label", "valid")
 
@@ -58,10 +58,10 @@ class HttpClient(Endpoint):
 
     def _inferred(self, message: Any) -> Any:
         """Return a `ModelInferResponse` for a `ModelInferRequest`."""
-        head, content = self._asked("POST", "infer", *_to_http(message))
+        head, content = self._asked("POST", "infer", *to_http(message))
         try:
-            size = int(head[_JSON_BYTES])
-            return _from_http(json.loads(content[:size]), content[size:])
+            size = int(head[JSON_BYTES])
+            return from_http(json.loads(content[:size]), content[size:])
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(
                 f"{self.url}: {self.model}'s answer is not in Triton's binary form ({error!r})."
@@ -117,7 +117,8 @@ class _TlsConnection(HTTPConnection):
         self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
-def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
+def to_http(message: Any) -> tuple[dict[str, str], bytes]:
+    """Return a `ModelInferRequest` as headers and body."""
     inputs = [
         {
             "name": tensor.name,
@@ -129,10 +130,11 @@ def _to_http(message: Any) -> tuple[dict[str, str], bytes]:
     ]
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in _OUTPUTS]
     head = json.dumps({"inputs": inputs, "outputs": outputs}).encode()
-    return {_JSON_BYTES: str(len(head))}, b"".join([head, *message.raw_input_contents])
+    return {JSON_BYTES: str(len(head))}, b"".join([head, *message.raw_input_contents])
 
 
-def _from_http(answer: dict[str, Any], content: bytes) -> Any:
+def from_http(answer: dict[str, Any], content: bytes) -> Any:
+    """Return the JSON and the tensors of an answer as a `ModelInferResponse`."""
     names = {name: answer.get(name, "") for name in ("model_name", "model_version")}
     message, start = service_pb2.ModelInferResponse(**names), 0
     for tensor in answer["outputs"]:
