@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import UsageError
+from pipeline.model import LSTMClassifier
 from pipeline.model.pooling import Pooling
 from pipeline.recipe import Recipe
 from pipeline.sequences import Sequences
@@ -41,6 +42,18 @@ class PlainClassifier(nn.Module):
         width = keys.hidden_size * (2 if keys.bidirectional else 1)
         self.pool = Pooling(keys.pooling, keys.hidden_size, width)
         self.head = nn.Linear(self.pool.width, classes)
+
+    def take_weights(self, like: LSTMClassifier) -> None:
+        """Copy the weights of the same model in our form."""
+        parts = {"embedding": like.embedding, "pool": like.pool, "head": like.head}
+        state = {
+            f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()
+        }
+        for number, layer in enumerate(like.recurrent_layers):
+            for suffix, direction in zip(("", "_reverse"), layer.directions, strict=False):
+                for name, value in direction.state_dict().items():
+                    state[f"lstm.{name.removesuffix('0')}{number}{suffix}"] = value
+        self.load_state_dict(state)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return logits."""
