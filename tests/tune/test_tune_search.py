@@ -1,0 +1,216 @@
+"""The search on planted responses: what it finds, with how many trials, and what it does after an interruption."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import CheckFailed, RunError, UsageError
+from pipeline.tune.search import Length, Result, search
+from pipeline.tune.space import Candidate, Space
+from pipeline.tune.study import Study, Trial
+
+SPACE = Space(Candidate("fp32", 2, 1), ("fp32", "int8"), cores=4, max_batch_size=64)
+BEST = Candidate("int8", 4, 1, 1000, (16,), arena=False)
+QUESTION = {"p99_ms": 50.0, "cores": 4}
+MOVED = 0.02
+
+
+class Interrupted(Exception):
+    """Ctrl-C, at a chosen trial."""
+
+
+def planted(candidate: Candidate, length: Length = "long", turn: int = 0) -> Result:
+    """A response with one hill, its top at BEST, and noise that is smaller in longer trials."""
+    distance = (
+        2 * (candidate.variant != BEST.variant)
+        + abs(math.log2(candidate.instances / BEST.instances))
+        + abs(math.log2(candidate.threads / BEST.threads))
+        + abs(candidate.delay_microseconds - BEST.delay_microseconds) / 2000
+        + abs(sum(candidate.preferred) - 16) / 64
+        + 0.3 * (candidate.arena != BEST.arena)
+    )
+    noise = random.Random(f"{candidate} {length} {turn}").gauss(0, 0.02 if length == "short" else 0.005)  # noqa: S311
+    value = 1000 * math.exp(-0.3 * distance) * (1 + noise)
+    return Result(value, value, 40.0, 100.0 * candidate.instances * (2 if candidate.arena else 1))
+
+
+def untold(trial: Trial) -> None:
+    """Tell nobody."""
+
+
+def counted(measure: Callable[..., Result], made: list[tuple]) -> Callable[..., Result]:
+    def count(candidate: Candidate, length: Length, turn: int) -> Result:
+        made.append((candidate, length, turn))
+        return measure(candidate, length, turn)
+
+    return count
+
+
+def test_the_planted_optimum_is_found_with_a_fraction_of_the_grid() -> None:
+    made: list[tuple] = []
+    found = search(SPACE, 60, counted(planted, made))
+    assert found.candidate == BEST
+    assert found.predicted == pytest.approx(1000, rel=MOVED)
+    assert len(made) == len(set(made)) <= 60 < len(SPACE) / 10
+
+
+def test_a_small_budget_is_at_least_as_good_as_twenty_random_points() -> None:
+    found = search(SPACE, 32, planted)
+    assert planted(found.candidate).value >= max(planted(point).value for point in SPACE.drawn(20))
+
+
+@pytest.mark.parametrize("budget", [3, 4, 7, 32])
+def test_no_budget_is_overdrawn(budget: int) -> None:
+    made: list[tuple] = []
+    search(SPACE, budget, counted(planted, made))
+    assert 0 < len(made) <= budget
+
+
+def test_a_small_space_is_searched_to_its_end() -> None:
+    made: list[tuple] = []
+    space = Space(Candidate("fp32", 1, 1), ("fp32",), cores=1, max_batch_size=8)
+    search(space, 500, counted(planted, made))
+    assert {candidate for candidate, length, _ in made if length == "long"} == set(space)
+
+
+def test_the_grid_holds_the_coarse_points_and_every_neighbour_of_its_points() -> None:
+    space = Space(Candidate("fp32", 2, 1), ("fp32", "int8"), cores=2, max_batch_size=64)
+    grid = set(space)
+    assert len(grid) == len(space)
+    assert set(space.coarse()) <= grid
+    assert all(set(space.neighbours(point)) <= grid - {point} for point in grid)
+
+
+def test_from_a_start_off_the_grid_steps_lead_onto_it() -> None:
+    start = Candidate("fp32", 3, 1, 1500, (12,))
+    steps = SPACE.neighbours(start)
+    assert {step.delay_microseconds for step in steps} >= {1000, 2000}
+    assert {step.preferred for step in steps} >= {(8,), (16,)}
+
+
+@pytest.mark.parametrize("budget", [7, 12])
+def test_a_search_that_was_cut_short_at_any_trial_goes_on_as_if_it_had_not_been(budget: int, tmp_path: Path) -> None:
+    whole = Study.opened(tmp_path / "whole.jsonl", QUESTION, untold)
+    found = search(SPACE, budget, _asking(whole))
+    trials = len(whole.made)
+    for cut in range(trials):
+        path = tmp_path / f"{cut}.jsonl"
+        with pytest.raises(Interrupted):
+            search(SPACE, budget, _asking(Study.opened(path, QUESTION, untold), cut))
+        with path.open("ab") as file:
+            file.write(b'{"candidate": {"vari\xc3')  # and killed while it wrote a line
+        made: list[tuple] = []
+        again = search(SPACE, budget, _asking(Study.opened(path, QUESTION, untold), made=made))
+        assert (again, len(made)) == (found, trials - cut)
+        assert path.read_bytes() == whole.path.read_bytes()
+
+
+def _asking(study: Study, cut: int | None = None, made: list[tuple] | None = None) -> Callable[..., Result]:
+    count = iter(range(10_000))
+
+    def ask(candidate: Candidate, length: Length, turn: int) -> Result:
+        def make(candidate: Candidate, length: Length) -> Result:
+            if next(count) == cut:
+                raise Interrupted
+            if made is not None:
+                made.append((candidate, length, turn))
+            return planted(candidate, length, turn)
+
+        return study.measured(candidate, length, turn, make)
+
+    return ask
+
+
+def test_a_finished_study_with_more_trials_makes_only_the_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    first: list[Trial] = []
+    second: list[Trial] = []
+    search(SPACE, 16, _asking(Study.opened(path, QUESTION, first.append)))
+    search(SPACE, 32, _asking(Study.opened(path, QUESTION, second.append)))
+    assert 0 < len(second) < 32
+    assert len(set(path.read_text().splitlines()[1:])) == len(first) + len(second)
+
+
+def test_a_study_of_another_question_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    Study.opened(path, QUESTION, untold)
+    with pytest.raises(UsageError, match=r"study.jsonl: is of another p99_ms: 50.0, now 20.0. .* move it away"):
+        Study.opened(path, {**QUESTION, "p99_ms": 20.0}, untold)
+
+
+@pytest.mark.parametrize("content", ["", "{", "x\n", '{"p99_ms": 50.0, "cores": 4}\n{"candidate": {}}\n', "[1]\n"])
+def test_a_study_that_was_edited_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "study.jsonl").write_text(content)
+    with pytest.raises(RunError, match=r"study.jsonl: edited .* Move it away"):
+        Study.opened(tmp_path / "study.jsonl", QUESTION, untold)
+
+
+@pytest.mark.parametrize("reason", ["12 wrong answers", "800 MB of memory, allowed 700"])
+def test_what_may_not_be_chosen_never_is_however_fast_it_is(reason: str) -> None:
+    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+        result = planted(candidate, length, turn)
+        return replace(result, value=9 * result.value, reason=reason) if candidate.variant == "int8" else result
+
+    assert search(SPACE, 32, measure).candidate.variant == "fp32"
+
+
+def test_a_fault_that_shows_only_the_second_time_counts() -> None:
+    first = search(SPACE, 32, planted).candidate
+
+    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+        is_faulty = (candidate, turn) == (first, 1)
+        return replace(planted(candidate, length, turn), reason="1 wrong answer" if is_faulty else "")
+
+    assert search(SPACE, 32, measure).candidate != first
+
+
+def test_a_fault_that_shows_only_in_a_short_trial_counts() -> None:
+    space = Space(Candidate("fp32", 1, 1), ("fp32",), cores=1, max_batch_size=8)
+
+    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+        is_start = candidate == space.start
+        reason = "1 wrong answer" if is_start and length == "short" else ""
+        return Result(2.0 if is_start else 1.0, 1.0, 40.0, 100.0, reason)
+
+    assert search(space, 500, measure).candidate != space.start
+
+
+def test_a_memory_bound_that_no_coarse_point_keeps_leads_to_one_that_does() -> None:
+    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+        result = planted(candidate, length, turn)
+        return replace(
+            result, reason="too much memory" if result.memory_mb > 150 else "", missed=result.memory_mb / 150
+        )
+
+    assert all(measure(point, "short", 0).reason for point in SPACE.coarse())
+    assert search(SPACE, 60, measure).candidate == replace(BEST, instances=1)
+
+
+def test_a_rate_that_no_coarse_point_keeps_up_with_leads_to_one_that_does() -> None:
+    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+        result = planted(candidate, length, turn)  # the better, the more memory
+        return replace(result, reason="too late" if result.value < 800 else "", missed=800 / result.value)
+
+    assert all(measure(point, "short", 0).reason for point in SPACE.coarse())
+    assert search(SPACE, 60, measure).candidate == BEST
+
+
+def test_where_nothing_may_be_chosen_the_nearest_is_named() -> None:
+    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+        return replace(planted(candidate, length, turn), reason="100 MB of memory, allowed 1", missed=100.0)
+
+    with pytest.raises(CheckFailed, match=r"nothing that was tried may be served; the nearest, .*: 100 MB"):
+        search(SPACE, 10, measure)
+
+
+def test_a_result_is_written_as_json(tmp_path: Path) -> None:
+    study = Study.opened(tmp_path / "study.jsonl", QUESTION, untold)
+    study.measured(BEST, "short", 0, lambda *_: Result(0.0, 0.0, None, None, "did not start"))
+    record = json.loads((tmp_path / "study.jsonl").read_text().splitlines()[1])
+    assert (record["length"], record["result"]["memory_mb"]) == ("short", None)
+    assert list(Study.opened(tmp_path / "study.jsonl", QUESTION, untold).made) == [(BEST, "short", 0)]
