@@ -124,12 +124,13 @@ def test_without_a_certificate_grpc_gives_nothing_but_health(light: Deployment) 
     assert ask(light.url, light.stranger, "/grpc.health.v1.Health/Check", b"") == (Code.OK, "")
 
 
-def test_a_message_may_come_later_than_its_head(light: Deployment) -> None:
-    """The gateway judges a message by its first bytes, and waits for them."""
+def test_a_message_may_come_later_than_its_head_and_the_end_later_still(light: Deployment) -> None:
+    """The gateway judges a message by its first bytes, and waits for them; Triton does not wait for an end."""
 
     def late() -> Iterator[bytes]:
         threading.Event().wait(0.5)
         yield b""
+        threading.Event().wait(0.5)
 
     for access in (light.stranger, light.caller):
         with access.channel(light.url) as channel:
