@@ -17,6 +17,9 @@
         variants.json         `pipeline export --variants`: their figures, and why others fell
         parity.json           `pipeline verify`
         model.sig             `pipeline verify --sign-key`
+        tuned.pbtxt           `pipeline tune`: a patch to config.pbtxt that `pipeline publish` takes
+        tune.json, tune.html  `pipeline tune`: what was found, and what it was held against
+        tune.jsonl            `pipeline tune`: every trial, so that it can be gone on with
         drift.json            `pipeline drift`: how the requests of production differ from the training data
         report.html           `pipeline report`
 """

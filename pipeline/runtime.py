@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from pipeline.errors import PipelineError
@@ -83,3 +85,27 @@ def first_line(error: Exception) -> str:
     """Return the first line of an error's text."""
     lines: list[Any] = str(error).strip().splitlines()
     return str(lines[0]) if lines else type(error).__name__
+
+
+def resident_bytes(model: Path, feeds: Sequence[dict[str, np.ndarray]], provider: str = CPU) -> list[int]:
+    """Return what this process took before it opened a model on one thread, and its peak after, and after each call.
+
+    Raises:
+        PipelineError: this is no Linux, or the model does not load.
+    """
+    found = [_status("VmRSS")]
+    session = open_session(model, provider, threads=1)
+    for feed in ({}, *feeds):
+        if feed:
+            session.run(None, feed)
+        found.append(_status("VmHWM"))
+    return found
+
+
+def _status(name: str) -> int:
+    """Return a figure of ``/proc/self/status``, in bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except FileNotFoundError as error:
+        raise PipelineError("/proc/self/status: not there: memory can be measured on Linux only.") from error
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024

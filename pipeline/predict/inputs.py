@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.client import Row
 from pipeline.errors import DataError
-from pipeline.readers.rows import BadRow, Record, fault_of_frames
+from pipeline.readers.rows import BadRow, Record, fault_of_frames, text_bytes
 from pipeline.readers.source import has_reader, open_source, read_records
 
 MOST_NAMED = 5  # skipped rows, in one line
@@ -97,16 +97,8 @@ def _item(record: Record) -> Item | BadRow:
         return Item(record.number, record.input, f"{record.unit} {record.number}, {len(record.input)} frames")
     if not isinstance(record.input, str | None):
         return BadRow(record.number, "text is not a string", record.unit)
-    return _text(record.number, _bytes(record.input or ""))  # null is an empty text
+    return _text(record.number, text_bytes(record.input or ""))  # null is an empty text
 
 
 def _text(number: int, content: bytes) -> Item:
     return Item(number, content, content.decode(errors="replace"))
-
-
-def _bytes(text: str) -> bytes:
-    r"""Return a text's bytes: the file's own, however bad; for a lone ``\ud800`` in JSON bytes that are not UTF-8."""
-    try:
-        return text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode(errors="surrogatepass")

@@ -81,6 +81,14 @@ def fault_of_frames(frames: Frames) -> str | None:
     return None if np.isfinite(frames).all() else "missing or non-finite value"
 
 
+def text_bytes(text: str) -> bytes:
+    r"""Return a text's bytes: the file's own, however bad; for a lone ``\ud800`` in JSON bytes that are not UTF-8."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")
+
+
 def require_columns(names: Iterable[str], text: str, label: str | None) -> None:
     """Check that a table has the columns that were asked for.
 

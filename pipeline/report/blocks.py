@@ -222,8 +222,10 @@ class Page:
         run: the run's path, as a shell takes it.
         head: the top.
         sections: the rest, in order.
+        kind: what sort of page it is.
     """
 
     run: str
     head: Head
     sections: tuple[Section, ...]
+    kind: str = "Run report"

@@ -81,6 +81,36 @@ def curves(
     return _svg(title, parts)
 
 
+def plot(
+    title: str,
+    x_label: str,
+    y_label: str,
+    points: Sequence[tuple[float, float]],
+    *,
+    limit: float | None = None,
+    is_line: bool = True,
+) -> Markup:
+    """Draw finite points of two measures, joined in their order or each alone.
+
+    Args:
+        title: what the drawing shows, for those who do not see it.
+        x_label: the one measure.
+        y_label: the other.
+        points: x and y of each; at least one.
+        limit: a y that is marked.
+        is_line: whether they are joined.
+    """
+    xs, ys = zip(*points, strict=True)
+    frame = _Frame(ticks(min(xs), max(xs)), ticks(min(ys), max(*ys, limit) if limit is not None else max(ys)))
+    parts = [_axes(frame, x_label, y_label)]
+    if limit is not None:
+        line = Markup('<line class="limit" x1="{}" y1="{}" x2="{}" y2="{}"/>')
+        parts.append(line.format(_LEFT, frame.y(limit), WIDTH - _RIGHT, frame.y(limit)))
+    places = [(frame.x(x), frame.y(y)) for x, y in points]
+    parts += [_line(places, 1)] if is_line else [_dot(x, y, 3, "dot s1") for x, y in places]
+    return _svg(title, parts)
+
+
 def shares(title: str, x_label: str, y_label: str, values: Sequence[tuple[str, float]]) -> Markup:
     """Draw a share (0 to 1) for each of a few named ranges, as dots with whiskers from 0 %.
 
@@ -97,6 +127,25 @@ def shares(title: str, x_label: str, y_label: str, values: Sequence[tuple[str, f
         parts.append(Markup('<line class="gap" x1="{0}" y1="{1}" x2="{0}" y2="{2}"/>').format(x, frame.y(0), y))
         parts += [_dot(x, y, 4, "dot s1"), _text(x, HEIGHT - _BOTTOM + 14, name, "middle")]
     return _svg(title, parts)
+
+
+def scatter(
+    title: str, x_label: str, y_label: str, points: Sequence[tuple[float, float]], front: Sequence[tuple[float, float]]
+) -> Markup:
+    """Draw points, and a line through some of them that no other beats.
+
+    Args:
+        title: what the drawing shows, for those who do not see it.
+        x_label: the x axis' label.
+        y_label: the y axis' label.
+        points: all of them, at least one.
+        front: those on the line, in the order of x.
+    """
+    xs, ys = zip(*points, strict=True)
+    frame = _Frame(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)))
+    dots = [_dot(frame.x(x), frame.y(y), 2.4, "dot s2") for x, y in points if (x, y) not in front]
+    line = _line([(frame.x(x), frame.y(y)) for x, y in front], 1)
+    return _svg(title, [_axes(frame, x_label, y_label), *dots, line])
 
 
 def reliability(title: str, bins: Sequence[tuple[float, float, int]]) -> Markup:

@@ -20,7 +20,8 @@ from pipeline.verify import cases
 from pipeline.verify.engines import OnnxEngine, TorchEngine
 from pipeline.verify.parity_report import Check
 
-_ADDED = {*RECURRENT, "DynamicQuantizeLSTM", "Cast", "Clip", "Pad", "Slice"}
+_POOLING = {"Transpose", "Reshape", "Where", "ReduceMax", "ReduceSum"}
+_ADDED = {*RECURRENT, *_POOLING, "DynamicQuantizeLSTM", "Cast", "Clip", "Pad", "Slice", "Add", "Unsqueeze"}
 
 
 def variant_files(run: RunDirectory) -> list[str]:
@@ -82,14 +83,14 @@ def _check_hash(run: RunDirectory, precision: Precision, record: dict[str, Any])
 
 
 def _check_graph(run: RunDirectory, precision: Precision) -> Check:
-    """Check that a variant differs from the exported model in its recurrent layers alone."""
+    """Check that a variant differs from the exported model in its recurrent layers alone, and how they are pooled."""
     try:
         onnx.checker.check_model(run / precision.file, full_check=True)
         model, variant = (onnx.load(run / name, load_external_data=False) for name in ("model.onnx", precision.file))
         problems = list(_differences(model, variant))
     except Exception as error:  # noqa: BLE001 - a damaged file fails in protobuf, in the checker or in the file system
         problems = [first_line(error)]
-    detail = "; ".join(problems) or "the exported one but for its recurrent layers"
+    detail = "; ".join(problems) or "the exported one but for its recurrent layers and how they are pooled"
     return Check(f"{precision.name} files", "graph", not problems, detail, {"problems": problems})
 
 
@@ -107,17 +108,29 @@ def _differences(model: onnx.ModelProto, variant: onnx.ModelProto) -> Iterator[s
         Counter(node.SerializeToString(deterministic=True) for node in proto.graph.node) for proto in (model, variant)
     )
     lost, added = _nodes(ours - theirs), _nodes(theirs - ours)
-    wrong = [node for node in lost if node.op_type not in RECURRENT]
+    layers = [node for node in lost if node.op_type in RECURRENT]
+    after = _computed_from(model, layers)
+    replaced = [node for node in lost if node.op_type in _POOLING and after & set(node.input)]
+    wrong = [node for node in lost if node not in layers + replaced]
     wrong += [node for node in added if node.op_type not in _ADDED]
     if wrong:
         yield f"other nodes than model.onnx: {', '.join(node.name or node.op_type for node in wrong)}"
     weights = {tensor.name: tensor for tensor in variant.graph.initializer}
-    lowered = {name for node in lost for name in node.input}
+    lowered = {name for node in layers for name in node.input}
     changed = [t.name for t in model.graph.initializer if t.name not in lowered and weights.get(t.name) != t]
     if changed:
         yield f"other weights than model.onnx: {', '.join(changed)}"
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in weights.values()):
         yield "weights lie in another file"
+
+
+def _computed_from(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> set[str]:
+    """Return the names of all that some nodes give and of all that is computed from it."""
+    names = {name for node in nodes for name in node.output}
+    for node in model.graph.node:  # in the order they run in
+        if names & set(node.input):
+            names |= set(node.output)
+    return names
 
 
 def _nodes(serialised: Counter[bytes]) -> list[onnx.NodeProto]:
