@@ -1,12 +1,14 @@
 # make demo    from labelled text to an answer of a real Triton, on this machine
-# make test    the tests
+# make test    the tests: WORKERS files at a time, then those that want the machine for themselves
 # make lint    style, types, the law of imports
 # make docs    docs/commands.md, from --help
 # make sbom    build/sbom.json, a CycloneDX bill of what the package needs when it runs
 # make audit   known vulnerabilities of the pinned versions; says so when no service could be asked
-VENV   ?= .venv
-PYTHON ?= python3
-BIN    := $(VENV)/bin
+VENV    ?= .venv
+PYTHON  ?= python3
+WORKERS ?= 2
+BIN     := $(VENV)/bin
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: install demo test lint docs sbom audit clean
 
@@ -21,7 +23,8 @@ demo: install
 	PATH="$(abspath $(BIN)):$$PATH" docs/demo.sh $(TRAIN)
 
 test: install
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder -m 'not serial' $(TESTS) || [ $$? = 5 ]
+	$(PYTEST) -m serial $(TESTS) || [ $$? = 5 ]  # 5: there are none among those asked for
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from pipeline import recipe
 from pipeline.cache import cache_folder
@@ -17,6 +18,9 @@ from pipeline.publish import publish
 from pipeline.run_directory import RunDirectory
 from pipeline.train import train
 from pipeline.verify import verify
+
+settings.register_profile("any machine", deadline=None)  # 200 ms pass on a busy one
+settings.load_profile("any machine")
 
 QUICK_TEXT = ("tokenizer.max_tokens=32", "model.embedding_size=16", "model.hidden_size=16", "train.epochs=3")
 QUICK_FEATURES = (
@@ -39,6 +43,12 @@ def made_ready(run: RunDirectory) -> RunDirectory:
     report = verify(run)
     assert report.passed, [check.detail for check in report.checks if not check.passed]
     return run
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long files, so that in the end no worker is left alone with one."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,7 +47,7 @@ def main(data: Path, runs: Path, kills: int, seed: int, settings: tuple[str, ...
         is_waiting, status = not is_early and killed < kills, 0
         while not (done := os.waitpid(pid, os.WNOHANG)[0]) and time.monotonic() < deadline:
             if is_waiting and newest(runs) != before:
-                is_waiting, deadline = False, time.monotonic() + moments.uniform(0, 0.4)
+                is_waiting, deadline = False, time.monotonic() + moments.uniform(0, 0.2)
             time.sleep(0.001)
         if not done:
             os.kill(pid, signal.SIGKILL)

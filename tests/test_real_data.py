@@ -20,7 +20,7 @@ from pipeline.serve import Server, running
 from pipeline.train import train
 from pipeline.verify import verify
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.long, pytest.mark.network]
 
 LEAST_ACCURACY = {"sentiment": 0.8, "vowels": 0.97}
 CALLERS = 64

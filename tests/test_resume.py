@@ -20,10 +20,12 @@ from pipeline.train.processes import joined
 from pipeline.train.stage import CHECKPOINT
 from tests.conftest import QUICK_TEXT
 
+pytestmark = pytest.mark.long
+
 SEVERAL_STATES = (
     *QUICK_TEXT,
-    "train.epochs=40",
-    "train.patience=40",
+    "train.epochs=20",
+    "train.patience=20",
     "train.batch_size=8",
     "train.accumulate=2",
     "train.ema_decay=0.99",
@@ -52,7 +54,7 @@ def test_a_training_killed_twenty_times_ends_in_the_same_bits(text_data: Path, t
     assert resumed >= 15, "most kills came after the first checkpoint"
     (run,) = (tmp_path / "killed").iterdir()
     assert sha256_of(run / "weights.safetensors") == sha256_of(whole / "weights.safetensors")
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 40
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 20
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.path.iterdir()}
 
 

@@ -9,6 +9,8 @@ import pytest
 from pipeline.run_directory import RunDirectory
 from tests.release.killed_change import OPERATIONS
 
+pytestmark = pytest.mark.long
+
 
 def deaths(operation: str, repository: Path, run: RunDirectory) -> int:
     command = [sys.executable, "-m", "tests.release.killed_change", operation, str(repository), str(run.path)]

@@ -111,7 +111,7 @@ def test_a_server_that_dies_and_stays_so_is_named_with_what_is_where_and_what_me
 ) -> None:
     publish(contrary_run, repository, alias="candidate")
     with explicit(repository, NAME) as server:
-        rolling = rollout(NAME, repository, Live(server.grpc_url, server.access, timeout_seconds=1), Flag())
+        rolling = rollout(NAME, repository, Live(server.grpc_url, server.access, timeout_seconds=5), Flag())
         up_to("candidate is production", rolling)
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(PipelineError) as raised:

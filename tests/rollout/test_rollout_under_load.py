@@ -24,6 +24,8 @@ from tests.rollout.conftest import NAME
 from tests.rollout.explicit import Explicit
 from tests.serve.asking import eventually, stubs_of
 
+pytestmark = pytest.mark.long
+
 CHANGES = 20
 
 
@@ -98,6 +100,7 @@ def test_an_answer_of_a_version_that_cannot_be_live_is_found_out(
     assert calls.wrong(changes.goldens(), Timeline.beginning_with(2)) == calls.answers
 
 
+@pytest.mark.serial  # Triton gives up a process that has been stopped for a second
 def test_requests_under_way_are_answered_by_the_version_that_they_reached(
     repository: Path, triton: Explicit, contrary_run: RunDirectory
 ) -> None:
