@@ -30,6 +30,7 @@ COMMANDS = (
     "diff",
     "serve",
     "predict",
+    "score",
     "drift",
     "report",
     "run",
@@ -37,6 +38,7 @@ COMMANDS = (
     "search",
     "suspects",
     "bench",
+    "tune",
     "watch",
     "doctor",
 )
