@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.score import score
 from pipeline.score.formats import Columns, format_of
 from pipeline.score.inputs import find_inputs
 from pipeline.score.model import find_model
-from pipeline.score.operator import Operator, batches
+from pipeline.score.operator import Operator
 
 PREFIX = "scored_"
 
@@ -31,8 +32,8 @@ def bench_scoring(
 ) -> dict[str, Any]:
     """Time the scoring of one file and the bare inference of its rows, interleaved.
 
-    Bare is Offline in process: all rows lie in memory, sorted by length as a whole, in batches of the same size, for
-    one session with a thread for each core, and nothing is kept. Scoring starts processes, reads, and writes.
+    Bare is Offline in process: all rows lie in memory, sorted by length as a whole, in batches of the same size, of
+    which one session runs as many at once as there are cores. Scoring starts processes, reads, and writes.
 
     Args:
         model: a verified run or a published version.
@@ -57,13 +58,8 @@ def bench_scoring(
     texts = _texts(source, Columns(column, PREFIX, found.classes))
     if not texts:
         raise DataError(f"{source}: no row in it.")
-    groups = [[texts[row] for row in rows] for rows in batches(texts)]
-    bare_operator = Operator(found)
+    bare = partial(Operator(found), texts)
     folder = Path(tempfile.mkdtemp(prefix="pipeline-bench-"))
-
-    def bare() -> None:
-        for group in groups:
-            bare_operator.ask(group)
 
     def scoring() -> None:
         shutil.rmtree(folder)

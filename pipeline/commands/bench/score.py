@@ -18,7 +18,7 @@ import click
 def score(model: Path, source: Path, column: str, variant: str | None, repeats: int, as_json: bool) -> None:
     """Compare `pipeline score` of FILE, with all its processes and files, with the bare inference of its rows.
 
-    Bare: the rows in memory, sorted by length, in batches of the same size, in one session with all cores.
+    Bare: the rows in memory, sorted by length, in batches of the same size, one on each core at once.
 
     \b
     pipeline bench score runs/sentiment-001 reviews.parquet
