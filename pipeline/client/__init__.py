@@ -30,7 +30,9 @@ Threads may share one `Client`, each with its own `stream`. An `AsyncClient` bel
     split.py        a candidate beside production: canary and shadow
     comparison.py   what was seen of both
     stop_rule.py    when the candidate is asked no more
-    control.py      which models a server has; load, unload
+    control.py      which models a server has; load, unload; how busy it was
+    prepared.py     requests made ahead of time, for `pipeline bench serve`
+    closing.py      what a with-statement closes
 """
 
 from pipeline.client.access import Access

@@ -1,14 +1,14 @@
 """Questions and orders to a running Triton: which models it has, whether each really answers, what to load."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from pipeline.client.access import Access, fault, said
+from pipeline.client.closing import Closing
 from pipeline.errors import RequestError
 
 CANARY_ID = "pipeline-canary"
@@ -67,7 +67,7 @@ class Work:
         )
 
 
-class Control:
+class Control(Closing):
     """A gRPC connection to one started server.
 
     Args:
@@ -79,14 +79,6 @@ class Control:
         self._access = access or Access()
         self._channel = self._access.channel(url)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Hang up."""

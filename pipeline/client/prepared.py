@@ -5,13 +5,13 @@ What is sent is what `Client` would send; it is not sent again when it fails.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2
 
 from pipeline.client.access import Access
+from pipeline.client.closing import Closing
 from pipeline.client.contract import Contract
 from pipeline.client.exchange import BATCH_BYTES, Exchange, Request, Row
 from pipeline.client.transport import Client
@@ -33,7 +33,7 @@ class Prepared:
     rows: tuple[int, ...]
 
 
-class PreparedCalls:
+class PreparedCalls(Closing):
     """A model on a server, asked with prepared requests. Threads may share it.
 
     Args:
@@ -57,14 +57,6 @@ class PreparedCalls:
         self._address = model, version
         self._channel = self._access.channel(url)
         self._call = self._channel.unary_unary(_INFER)  # without serialisers: bytes in, bytes out
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Hang up."""

@@ -25,15 +25,16 @@ from datetime import UTC, datetime
 from errno import ENOSPC
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from pipeline.client.closing import Closing
 from pipeline.client.prediction import Prediction, shortest
 from pipeline.errors import UsageError
 
 _logger = logging.getLogger(__name__)
 
 
-class RequestLog:
+class RequestLog(Closing):
     """A sampled log of one process, for its threads and clients to share; no request fails because of it.
 
     Args:
@@ -84,12 +85,6 @@ class RequestLog:
             raise UsageError(f"{path}: another process writes this log. Give each its own file.") from error
         except OSError as error:
             raise UsageError(f"{path}: cannot be written: {error.strerror}.") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; what is written afterwards is lost, and counted."""

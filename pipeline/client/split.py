@@ -18,8 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
 from itertools import islice
-from typing import Self
 
+from pipeline.client.closing import Closing
 from pipeline.client.comparison import Comparison, Record
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import require_rows
@@ -30,7 +30,7 @@ from pipeline.client.transport import Client
 from pipeline.errors import RequestError, ServerError, UsageError
 
 
-class Split:
+class Split(Closing):
     """Production's client and a candidate's, to be used as one `Client`; threads may share it.
 
     A request is one call of `classify`, or one batch of `stream`. In a canary, a candidate that fails costs its caller
@@ -116,12 +116,6 @@ class Split:
         self._shadows.shutdown()
         self.production.close()
         self.candidate.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _of_production(self, rows: list[Row]) -> list[Prediction]:
         begun = time.perf_counter()

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2_grpc
 
+from pipeline.client.closing import Closing
 from pipeline.client.contract import Contract
 from pipeline.client.endpoint import INDEX_REQUEST, INDEX_TIMEOUT_SECONDS, Closed
 from pipeline.client.exchange import Exchange, Request, Row
@@ -21,7 +22,7 @@ from pipeline.client.retries import Pending
 
 
 @dataclass(eq=False)
-class Client(GrpcEndpoint):
+class Client(GrpcEndpoint, Closing):
     """A client that waits for its answers. Threads may share it; one `stream` belongs to one thread."""
 
     def __post_init__(self) -> None:
@@ -73,12 +74,6 @@ class Client(GrpcEndpoint):
         """Hang up; the client cannot be used again."""
         self._stub = Closed()
         self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _method(self, name: str) -> Any:
         return getattr(self._stub, name).future
