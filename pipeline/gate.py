@@ -23,8 +23,7 @@ from pipeline.signature import Interface
 MOST_ACCURACY_LOST = 0.001
 MOST_FLIPPED = 0.005
 # Both in the reference's bins. Half of what the accuracy of a few thousand rows is uncertain by, and several times what
-# rounding well does: 0.0006 on
-# `sentiment`. A better calibration is no loss.
+# rounding well does: 0.0006 on `sentiment`. A better calibration is no loss.
 MOST_CALIBRATION_LOST = 0.005
 
 RECORD = "variants.json"

@@ -20,12 +20,10 @@ class OpenVinoClassifier:
         import onnx
         import openvino
 
+        from pipeline.bench.classifiers import classifier_part
         from pipeline.tokenizer import Tokenizer
 
-        whole = onnx.load(run / "model.onnx")
-        for name, shape in (("token_ids", ["batch", "seq"]), ("lengths", ["batch", 1])):
-            whole.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape))
-        part = onnx.utils.Extractor(whole).extract_model(["token_ids", "lengths"], ["probabilities"])
+        part = classifier_part(onnx.load(run / "model.onnx"))
         core = openvino.Core()
         self._model = core.compile_model(core.read_model(part.SerializeToString()), "CPU")
         self._tokenizer = Tokenizer(run / "tokenizer.onnx")

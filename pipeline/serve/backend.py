@@ -18,9 +18,8 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
-from pipeline.cut import cut, steps_of
+from pipeline.cut import Array, cut, steps_of
 
-Array: TypeAlias = np.ndarray[Any, Any]
 Feeds: TypeAlias = dict[str, Array]
 
 MAX_TEXT_BYTES = 64 * 2**20
