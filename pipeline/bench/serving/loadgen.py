@@ -34,6 +34,7 @@ _SAMPLE = re.compile(rb'"name":"Sample".*"ph":"b".*"ts":([\d.]+),.*"query_seq":(
 _VERDICT = re.compile(r"Result is : (\w+)")
 _MOST_BEHIND = 20  # latency bounds: beyond it a Server test is lost, and what is still to come only makes it longer
 _LEAST_BEHIND_SECONDS = 1.0
+_SETTLING_SECONDS, _MOST_UNSETTLED_SECONDS = 0.1, 2.0
 
 Group = tuple[int, ...]  # the texts of one request, by number
 
@@ -101,12 +102,23 @@ class LoadTest:
         texts_per_second = self._speeds.get(type(scenario)) or self.warm_up(scenario)
         issuer = _Issuer(self, scenario)
         settings = _settings(scenario, texts_per_second, len(self.texts), seed)
-        before = self.connection.work()
+        before = self._settled_work()
         with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as folder:
             _start(issuer, settings, len(self.texts), folder)
             outcome = _outcome(Path(folder), issuer, isinstance(scenario, MultiStream))
-        after = self.connection.work()
+        after = self._settled_work()
         return replace(outcome, work=after - before) if before and after else outcome
+
+    def _settled_work(self) -> Work | None:
+        """Ask until two answers are the same: Triton counts a batch a moment after it answers."""
+        work = self.connection.work()
+        end = time.monotonic() + _MOST_UNSETTLED_SECONDS
+        while work and time.monotonic() < end:
+            time.sleep(_SETTLING_SECONDS)
+            work, earlier = self.connection.work(), work
+            if work == earlier:
+                break
+        return work
 
     def answers(self) -> Labels:
         """Return the label of each text, asked for alone, one after the other; raises what the target raises."""
