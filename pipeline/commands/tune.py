@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=2.0,
-    help="Of each rate in a short trial; others take two and four times as long.",
+    help="Of each rate that is tried; twice as long in a long trial.",
 )
 @click.option("--random", "drawn", type=click.IntRange(0), default=0, help="Try so many random configurations as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,7 +57,9 @@ def command(
     tuned.pbtxt, a patch that `pipeline publish` takes, tune.json and tune.html. Stop it at any time: the same command
     goes on. Exit 3 when nothing keeps the bounds.
 
-    At the end, what was found is measured again, in turn with the recipe's configuration and the best of --random.
+    The finalists are served side by side with the recipe's configuration and asked in turn, so that the ratio between
+    them does not hang on what else the machine does: that ratio is the prediction. At the end, what was found is
+    measured so again, beside the recipe's and the best of --random, and held against it.
 
     Triton's response cache is left out: its key ignores which outputs are asked for, so that one caller could cut
     another's answer; and texts drawn from a file do not come again as callers' do.
@@ -84,27 +86,35 @@ def table(tuned: "Tuned") -> str:
     lines = [f"{'which':<18}  {'texts/s':>9}  {'p99, ms':>8}  {'MB':>6}  configuration"]
     for name, one in named.items():
         if one:
-            lines += [
+            result = one.result
+            lines.append(
                 f"{name:<18}  {result.rate:>9,.1f}  {result.p99_ms or 0:>8.1f}  {result.memory_mb or 0:>6,.0f}  "
                 f"{result.reason or one.candidate}"
-                for result in one.confirmed
-            ]
+            )
     others = {"the recipe's": tuned.start, f"the best of {tuned.drawn} random ones": tuned.random}
     times = {name: tuned.times(one) for name, one in others.items() if one}
     ratios = [f"{ratio:.2f} times {name}" for name, ratio in times.items() if ratio is not None]
     better = " and ".join(ratios) or "alone in keeping the bounds"
-    verdict = "it holds" if tuned.holds else "it does not hold; measure longer, or on a quieter machine"
     return "\n".join(
         [
             f"{tuned.goal}:",
             *lines,
             f"found is {better}, after {tuned.searched} trials of {tuned.grid} configurations",
-            f"the second run is {tuned.found.difference or 0:+.1%} off the prediction: {verdict}",
+            _prediction(tuned),
         ]
     )
 
 
+def _prediction(tuned: "Tuned") -> str:
+    if tuned.difference is None:
+        return "no prediction: the recipe's own configuration does not keep the bounds"
+    verdict = "it holds" if tuned.holds else "it does not hold; measure longer, or on a quieter machine"
+    return (
+        f"predicted {tuned.predicted:.2f} times the recipe's, the second run is {tuned.difference:+.1%} off: {verdict}"
+    )
+
+
 def _show(trial: "Trial") -> None:
-    result = trial.result
-    said = result.reason or f"{result.rate:,.1f}/s, p99 {result.p99_ms:.1f} ms, {result.memory_mb:,.0f} MB"
-    click.echo(f"{trial.length}: {trial.candidate}: {said}", err=True)
+    for candidate, result in trial:
+        said = result.reason or f"{result.rate:,.1f}/s, p99 {result.p99_ms:.1f} ms, {result.memory_mb:,.0f} MB"
+        click.echo(f"{trial.kind}: {candidate}: {said}", err=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
 from pipeline.tune.search import Result
@@ -14,37 +13,14 @@ HOLDS_WITHIN = 0.15
 
 @dataclass(frozen=True)
 class Contender:
-    """A candidate that was measured again at the end, in turn with the others.
-
-    Attributes:
-        candidate: which.
-        predicted: the mean value of its earlier long trials; None if it had none.
-        confirmed: what the last, longer trials measured.
-    """
+    """A candidate, and what was measured of it at the end, side by side with the others."""
 
     candidate: Candidate
-    predicted: float | None
-    confirmed: tuple[Result, ...]
-
-    @property
-    def value(self) -> float:
-        """The mean of the confirmed values."""
-        return fmean(result.value for result in self.confirmed)
-
-    @property
-    def reason(self) -> str:
-        """Why it may not be served after all; empty where it may."""
-        return next((result.reason for result in self.confirmed if result.reason), "")
-
-    @property
-    def difference(self) -> float | None:
-        """By what share of the prediction the confirmed value is larger."""
-        return self.value / self.predicted - 1 if self.predicted else None
+    result: Result
 
     def as_json(self) -> dict[str, Any]:
         """Return it as ``tune.json`` holds it."""
-        derived = {"words": str(self.candidate), "value": self.value, "difference": self.difference}
-        return {**asdict(self), **derived}
+        return {**asdict(self), "words": str(self.candidate)}
 
 
 @dataclass(frozen=True)
@@ -55,6 +31,8 @@ class Tuned:
         question: what was asked: models, texts, bounds, machine.
         grid: how many configurations there are.
         searched: trials of the search.
+        predicted: how many times as good as the recipe's configuration the search measured what it found; None where
+            that one may not be served.
         found: what it found.
         start: what the recipe says.
         random: the best of `drawn` random configurations; None if none were drawn.
@@ -65,21 +43,27 @@ class Tuned:
     question: dict[str, Any]
     grid: int
     searched: int
+    predicted: float | None
     found: Contender
     start: Contender
     random: Contender | None
     drawn: int
     trials: tuple[Trial, ...]
 
-    @property
-    def holds(self) -> bool:
-        """Whether the second run came within `HOLDS_WITHIN` of the prediction."""
-        difference = self.found.difference
-        return difference is not None and abs(difference) <= HOLDS_WITHIN
-
     def times(self, other: Contender) -> float | None:
-        """Return how often what was found is as good as another; None where that one may not be served."""
-        return None if other.reason else self.found.value / other.value
+        """Return how many times as good as another is what was found; None where that one may not be served."""
+        return None if other.result.reason else self.found.result.value / other.result.value
+
+    @property
+    def difference(self) -> float | None:
+        """By what share of the prediction what was found is better than predicted; None where there is none."""
+        times = self.times(self.start)
+        return times / self.predicted - 1 if times and self.predicted else None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the second run came within `HOLDS_WITHIN` of the prediction; None where there is none."""
+        return None if self.difference is None else abs(self.difference) <= HOLDS_WITHIN
 
     @property
     def goal(self) -> str:
@@ -93,31 +77,35 @@ class Tuned:
     def as_json(self) -> dict[str, Any]:
         """Return it as ``tune.json`` holds it."""
         return {
-            "format": 1,
+            "format": 2,
             "question": self.question,
             "grid": self.grid,
             "searched": self.searched,
             "found": self.found.as_json(),
-            "holds": self.holds,
             "start": self.start.as_json(),
             "random": self.random and {"of": self.drawn, **self.random.as_json()},
-            "front": [asdict(trial.candidate) for trial in front(self.trials)],
+            "times_start": self.times(self.start),
+            "times_random": self.random and self.times(self.random),
+            "predicted_times_start": self.predicted,
+            "difference": self.difference,
+            "holds": self.holds,
+            "front": [asdict(candidate) for candidate, _ in front(self.trials)],
             "trials": [asdict(trial) for trial in self.trials],
         }
 
 
-def longest(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the last trial of each candidate, which is its longest."""
-    return list({trial.candidate: trial for trial in trials}.values())
+def longest(trials: Sequence[Trial]) -> dict[Candidate, Result]:
+    """Return what the last trial of each candidate measured, which is its longest."""
+    return {candidate: result for trial in trials for candidate, result in trial}
 
 
-def front(trials: Sequence[Trial]) -> list[Trial]:
+def front(trials: Sequence[Trial]) -> list[tuple[Candidate, Result]]:
     """Return the Pareto front: the allowed candidates that no other beats in value and memory, least memory first."""
     best, kept = 0.0, []
-    faulty = {trial.candidate for trial in trials if trial.result.reason}
-    allowed = [trial for trial in longest(trials) if trial.candidate not in faulty]
-    for trial in sorted(allowed, key=lambda trial: (trial.result.memory_mb or 0.0, -trial.result.value)):
-        if trial.result.value > best:
-            best = trial.result.value
-            kept.append(trial)
+    faulty = {candidate for trial in trials for candidate, result in trial if result.reason}
+    allowed = [(candidate, result) for candidate, result in longest(trials).items() if candidate not in faulty]
+    for candidate, result in sorted(allowed, key=lambda one: (one[1].memory_mb or 0.0, -one[1].value)):
+        if result.value > best:
+            best = result.value
+            kept.append((candidate, result))
     return kept

@@ -1,23 +1,25 @@
 """The search: a coarse grid in short trials, the best third of it in longer ones, then steps along each axis.
 
+The best of them are measured side by side, with the recipe's own configuration among them, so that what the machine
+does meanwhile meets all alike: the ratio to the recipe's is what is predicted.
+
 It is a function of what the trials measure and of nothing else: one that was cut short is gone on with by asking for
 the same trials again, of which those that were made answer at once.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Literal
 
 from pipeline.errors import CheckFailed
 from pipeline.tune.space import Candidate, Space
 
-KEPT = 3  # one in so many of the coarse grid is measured longer, and so many finalists are measured again
-AGAIN = 2  # how often
+KEPT = 3  # one in so many of the coarse grid is measured longer, and so many finalists side by side
 LEAST_TRIALS = 3
 
-Length = Literal["short", "long", "confirm"]
+Kind = Literal["short", "long", "final", "confirm"]
+"""A short or a long trial of one candidate; the finalists side by side; what was found, side by side with others."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Result:
     reason: str = ""
     missed: float | None = None
 
+    @classmethod
+    def unfit(cls, reason: str) -> "Result":
+        """Return that of a candidate that was not measured."""
+        return cls(0.0, 0.0, None, None, reason)
+
     @property
     def rank(self) -> tuple[bool, float, float]:
         """What is larger for the better one; of two that may not be chosen, the one nearer to the bounds."""
@@ -49,8 +56,8 @@ class Result:
         return False, -math.inf if self.missed is None else -self.missed, self.value
 
 
-Measure = Callable[[Candidate, Length, int], Result]
-"""Measures a candidate, so long, for the first time (0) or again (1, 2 …)."""
+Measure = Callable[[Kind, Sequence[Candidate]], Sequence[Result]]
+"""Measures candidates side by side; of a short or long trial there is one."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,12 @@ class Found:
 
     Attributes:
         candidate: the best one.
-        predicted: the mean value of the trials after the one that it was chosen for, which promises too much.
+        times: its value over that of the recipe's configuration, which is predicted to last; None where that one may
+            not be served.
     """
 
     candidate: Candidate
-    predicted: float | None
+    times: float | None
 
 
 def search(space: Space, budget: int, measure: Measure) -> Found:
@@ -78,60 +86,57 @@ def search(space: Space, budget: int, measure: Measure) -> Found:
         CheckFailed: nothing that was tried may be chosen.
     """
     trials = _Trials(measure, budget)
-    reserve = max(1, min(KEPT * AGAIN, budget // 4))
+    reserve = max(2, min(KEPT + 1, budget // 4))
     coarse = trials.short(space.coarse()[: max(1, (budget - reserve) // 2)])
     for candidate in coarse[: max(1, len(coarse) // KEPT)]:
         trials.long(candidate)
     while trials.left > reserve and (step := trials.next_step(space)):
         trials.long(step)
-    return trials.best()
+    return trials.best(space.start)
 
 
 @dataclass
 class _Trials:
-    """The long trials that were made, how many of any length are left, and what any of them found at fault."""
+    """The long trials that were made, how many of any kind are left, and what any of them found at fault."""
 
-    make: Measure
+    measure: Measure
     left: int
-    made: dict[Candidate, list[Result]] = field(default_factory=dict)
+    made: dict[Candidate, Result] = field(default_factory=dict)
     faults: dict[Candidate, str] = field(default_factory=dict)
 
     def short(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Measure some for a short time, and return them best first."""
-        results = {candidate: self._made(candidate, "short", 0) for candidate in candidates}
+        results = {candidate: self._measured("short", [candidate])[candidate] for candidate in candidates}
         return sorted(results, key=lambda candidate: results[candidate].rank, reverse=True)
 
     def long(self, candidate: Candidate) -> None:
-        """Measure one for a long time, the first time or again."""
-        results = self.made.setdefault(candidate, [])
-        results.append(self._made(candidate, "long", len(results)))
+        """Measure one for a long time."""
+        self.made |= self._measured("long", [candidate])
 
     def ranked(self) -> list[Candidate]:
         """Return those that were measured, best first; behind them what was ever at fault, in a short trial, too."""
-        return sorted(self.made, key=lambda one: (one not in self.faults, self.made[one][0].rank), reverse=True)
+        return sorted(self.made, key=lambda one: (one not in self.faults, self.made[one].rank), reverse=True)
 
     def next_step(self, space: Space) -> Candidate | None:
         """Return a point that was not measured, beside the best one that has such a neighbour."""
         steps = (point for candidate in self.ranked() for point in space.neighbours(candidate))
         return next((point for point in steps if point not in self.made), None)
 
-    def best(self) -> Found:
-        """Measure the finalists again, in turn, and return the one that is the best then."""
-        finalists = self.ranked()[: min(KEPT, self.left)]
-        for _ in range(min(AGAIN, self.left // len(finalists))):
-            for candidate in finalists:
-                self.long(candidate)
+    def best(self, start: Candidate) -> Found:
+        """Measure the finalists and the start side by side, and return the one that is the best then."""
+        finalists = self.ranked()[: max(1, min(KEPT, self.left - 1))]
+        results = self._measured("final", dict.fromkeys([start, *finalists]))
         allowed = [one for one in finalists if one not in self.faults]
         if not allowed:
             nearest = finalists[0]
             raise CheckFailed(f"nothing that was tried may be served; the nearest, {nearest}: {self.faults[nearest]}.")
-        means = {candidate: fmean(result.value for result in self.made[candidate][1:]) for candidate in allowed}
-        best = max(means, key=means.__getitem__)
-        return Found(best, means[best])
+        best = max(allowed, key=lambda one: results[one].value)
+        return Found(best, None if results[start].reason else results[best].value / results[start].value)
 
-    def _made(self, candidate: Candidate, length: Length, turn: int) -> Result:
-        result = self.make(candidate, length, turn)
-        self.left -= 1
-        if result.reason:
-            self.faults.setdefault(candidate, result.reason)
-        return result
+    def _measured(self, kind: Kind, candidates: Iterable[Candidate]) -> dict[Candidate, Result]:
+        results = dict(zip(candidates, self.measure(kind, tuple(candidates)), strict=True))
+        self.left -= len(results)
+        for candidate, result in results.items():
+            if result.reason:
+                self.faults.setdefault(candidate, result.reason)
+        return results

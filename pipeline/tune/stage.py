@@ -2,10 +2,10 @@
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 
 from pipeline import gate, recipe
 from pipeline.cache import locked
@@ -19,13 +19,13 @@ from pipeline.runtime import CPU, has_cuda_driver
 from pipeline.triton import find_triton
 from pipeline.tune.page import page_of
 from pipeline.tune.record import Contender, Tuned
-from pipeline.tune.search import Found, Length, Measure, Result, search
+from pipeline.tune.search import Kind, Measure, Result, search
+from pipeline.tune.served import Bounds, Question, expected_labels
 from pipeline.tune.space import Candidate, Space
 from pipeline.tune.study import Study, Trial
-from pipeline.tune.trial import Bounds, Trials, expected_labels
+from pipeline.tune.trial import make
 
 PATCH, RECORD, STUDY, PAGE = "tuned.pbtxt", "tune.json", "tune.jsonl", "tune.html"
-TURNS = 2
 
 
 def tune(
@@ -41,14 +41,15 @@ def tune(
     """Search how a verified run is served best, and leave ``tuned.pbtxt``, ``tune.json`` and ``tune.html`` in it.
 
     Every trial is a line of ``tune.jsonl``: a search that was cut short is gone on with by asking for it again. What
-    was found is measured again at the end, in turn with the recipe's own configuration and the best of the random ones.
+    was found is measured again at the end, side by side with the recipe's own configuration and the best random one.
 
     Args:
         run: a verified run of a text model.
         texts: what callers ask with.
         bounds: what must be kept.
-        trials: of the search, at most; the random ones and those at the end come on top.
-        seconds: of each rate that is tried in a short trial; the others take two and four times as long.
+        trials: of the search, at most; one of several candidates counts for each. The random ones and the last, at
+            the end, come on top.
+        seconds: of each rate that is tried; twice as long in a long trial.
         drawn: try so many random configurations as well, to compare with.
         told: told of each trial.
 
@@ -61,14 +62,14 @@ def tune(
         raise UsageError(f"{run.path}: its model takes frames; `pipeline tune` asks with texts.")
     find_triton()
     space = space_of(run)
-    expected = functools.cache(lambda variant: expected_labels(run, variant, texts))  # a finished study asks for none
-    make = Trials(run, texts, expected, bounds, seconds).make
-    question = _question(run, space, texts, bounds, seconds)
+    expected = cache(lambda variant: expected_labels(run, variant, texts))  # a finished study asks for none
+    asked = _asked(run, space, texts, bounds, seconds)
+    question = Question(run, texts, expected, bounds, seconds)
     with _alone(run):
-        study = Study.opened(run / STUDY, question, told)
+        study = Study.opened(run / STUDY, asked, told)
 
-        def measure(candidate: Candidate, length: Length, turn: int) -> Result:
-            return study.measured(candidate, length, turn, make)
+        def measure(kind: Kind, candidates: Sequence[Candidate]) -> Sequence[Result]:
+            return study.measured(kind, candidates, partial(make, question))
 
         try:
             found = search(space, trials, measure)
@@ -76,16 +77,18 @@ def tune(
             for name in (PATCH, RECORD, PAGE):  # what an earlier search came to, of other bounds perhaps
                 (run / name).unlink(missing_ok=True)
             raise
-        searched = len(study.asked)
+        searched = sum(len(trial.candidates) for trial in study.asked.values())
         random = _best_of(space.drawn(drawn), measure)
-        contenders = _confirmed([found, Found(space.start, None), *random], measure)
+        last = list(dict.fromkeys([found.candidate, space.start, *random]))
+        confirmed = dict(zip(last, measure("confirm", last), strict=True))
         tuned = Tuned(
-            question,
+            asked,
             len(space),
             searched,
-            found=contenders[0],
-            start=contenders[1],
-            random=contenders[2] if random else None,
+            predicted=found.times,
+            found=Contender(found.candidate, confirmed[found.candidate]),
+            start=Contender(space.start, confirmed[space.start]),
+            random=Contender(random[0], confirmed[random[0]]) if random else None,
             drawn=len(space.drawn(drawn)),
             trials=tuple(study.asked.values()),
         )
@@ -119,7 +122,7 @@ def space_of(run: RunDirectory) -> Space:
     return Space(start, (FULL_PRECISION, *variants), len(os.sched_getaffinity(0)), keys.max_batch_size)
 
 
-def _question(
+def _asked(
     run: RunDirectory, space: Space, texts: Sequence[bytes], bounds: Bounds, seconds: float
 ) -> dict[str, object]:
     """Return what would make the trials others if it were another."""
@@ -136,20 +139,10 @@ def _question(
     }
 
 
-def _best_of(candidates: Sequence[Candidate], measure: Measure) -> list[Found]:
+def _best_of(candidates: Sequence[Candidate], measure: Measure) -> list[Candidate]:
     """Measure each as the search measures its own, and return the best; nothing of nothing."""
-    results = {candidate: measure(candidate, "long", 0) for candidate in candidates}
-    ranked = sorted(results, key=lambda candidate: results[candidate].rank)
-    return [Found(candidate, results[candidate].value) for candidate in ranked[-1:]]
-
-
-def _confirmed(founds: Sequence[Found], measure: Measure) -> list[Contender]:
-    """Measure all once more, longer and in turn, so that what the machine does meanwhile meets them alike."""
-    turns = [[measure(found.candidate, "confirm", turn) for found in founds] for turn in range(TURNS)]
-    columns = zip(*turns, strict=True)
-    return [
-        Contender(found.candidate, found.predicted, results) for found, results in zip(founds, columns, strict=True)
-    ]
+    ranks = {candidate: measure("long", [candidate])[0].rank for candidate in candidates}
+    return sorted(ranks, key=ranks.__getitem__)[-1:]
 
 
 def write(run: RunDirectory, tuned: Tuned) -> None:
@@ -161,9 +154,9 @@ def write(run: RunDirectory, tuned: Tuned) -> None:
     (run / PATCH).unlink(missing_ok=True)  # first: beside a new record, an earlier patch would be believed
     write_json(run / RECORD, tuned.as_json())
     write_text(run / PAGE, page_of(run, tuned))
-    if tuned.found.reason:
+    if reason := tuned.found.result.reason:
         raise CheckFailed(
-            f"{run / RECORD}: {tuned.found.candidate} did not keep the bounds a second time: {tuned.found.reason}. "
+            f"{run / RECORD}: {tuned.found.candidate} did not keep the bounds a second time: {reason}. "
             f"Loosen them, or move {run / STUDY} away and search again on a quieter machine."
         )
     write_text(run / PATCH, f"# {tuned.goal}\n{tuned.found.candidate.patch()}")

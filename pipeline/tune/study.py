@@ -2,28 +2,30 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RunError, UsageError
 from pipeline.files import write_text
-from pipeline.tune.search import Length, Result
+from pipeline.tune.search import Kind, Measure, Result
 from pipeline.tune.space import Candidate
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: of what, how long, for which time, and what it measured."""
+    """One trial: of what kind, of which candidates side by side, and what it measured of each."""
 
-    candidate: Candidate
-    length: Length
-    turn: int
-    result: Result
+    kind: Kind
+    candidates: tuple[Candidate, ...]
+    results: tuple[Result, ...]
+
+    def __iter__(self) -> Iterator[tuple[Candidate, Result]]:
+        return zip(self.candidates, self.results, strict=True)
 
 
-Key = tuple[Candidate, Length, int]
+Key = tuple[Kind, tuple[Candidate, ...]]
 
 
 @dataclass
@@ -72,20 +74,18 @@ class Study:
                     f"{path}: is of another {key}: {asked.get(key)}, now {question[key]}. "
                     "Ask as it was asked, or move it away to begin anew."
                 )
-        return cls(path, {(trial.candidate, trial.length, trial.turn): trial for trial in made}, told)
+        return cls(path, {(trial.kind, trial.candidates): trial for trial in made}, told)
 
-    def measured(
-        self, candidate: Candidate, length: Length, turn: int, measure: Callable[[Candidate, Length], Result]
-    ) -> Result:
-        """Return a trial's result; one that was not made yet is made, and written down before it is told."""
-        key = (candidate, length, turn)
+    def measured(self, kind: Kind, candidates: Sequence[Candidate], measure: Measure) -> tuple[Result, ...]:
+        """Return a trial's results; one that was not made yet is made, and written down before it is told."""
+        key = (kind, tuple(candidates))
         if key not in self.made:
-            trial = Trial(*key, measure(candidate, length))
+            trial = Trial(*key, tuple(measure(*key)))
             self._append(trial)
             self.made[key] = trial
             self.told(trial)
         self.asked[key] = self.made[key]
-        return self.made[key].result
+        return self.made[key].results
 
     def _append(self, trial: Trial) -> None:
         with self.path.open("a") as file:
@@ -95,4 +95,5 @@ class Study:
 
 
 def _trial(record: dict[str, Any]) -> Trial:
-    return Trial(Candidate.of(record["candidate"]), record["length"], record["turn"], Result(**record["result"]))
+    candidates = tuple(Candidate.of(one) for one in record["candidates"])
+    return Trial(record["kind"], candidates, tuple(Result(**one) for one in record["results"]))

@@ -3,14 +3,14 @@
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import CheckFailed, RunError, UsageError
-from pipeline.tune.search import Length, Result, search
+from pipeline.tune.search import Kind, Result, search
 from pipeline.tune.space import Candidate, Space
 from pipeline.tune.study import Study, Trial
 
@@ -24,7 +24,7 @@ class Interrupted(Exception):
     """Ctrl-C, at a chosen trial."""
 
 
-def planted(candidate: Candidate, length: Length = "long", turn: int = 0) -> Result:
+def planted(candidate: Candidate, kind: Kind = "long") -> Result:
     """A response with one hill, its top at BEST, and noise that is smaller in longer trials."""
     distance = (
         2 * (candidate.variant != BEST.variant)
@@ -34,7 +34,7 @@ def planted(candidate: Candidate, length: Length = "long", turn: int = 0) -> Res
         + abs(sum(candidate.preferred) - 16) / 64
         + 0.3 * (candidate.arena != BEST.arena)
     )
-    noise = random.Random(f"{candidate} {length} {turn}").gauss(0, 0.02 if length == "short" else 0.005)  # noqa: S311
+    noise = random.Random(f"{candidate} {kind}").gauss(0, 0.02 if kind == "short" else 0.005)  # noqa: S311
     value = 1000 * math.exp(-0.3 * distance) * (1 + noise)
     return Result(value, value, 40.0, 100.0 * candidate.instances * (2 if candidate.arena else 1))
 
@@ -43,39 +43,60 @@ def untold(trial: Trial) -> None:
     """Tell nobody."""
 
 
-def counted(measure: Callable[..., Result], made: list[tuple]) -> Callable[..., Result]:
-    def count(candidate: Candidate, length: Length, turn: int) -> Result:
-        made.append((candidate, length, turn))
-        return measure(candidate, length, turn)
+def each(measure: Callable[[Candidate, Kind], Result]) -> Callable[[Kind, Sequence[Candidate]], list[Result]]:
+    """Measure side by side what does not depend on its company."""
+    return lambda kind, candidates: [measure(candidate, kind) for candidate in candidates]
 
-    return count
+
+def counted(made: list[tuple[Candidate, Kind]]) -> Callable[[Kind, Sequence[Candidate]], list[Result]]:
+    def count(candidate: Candidate, kind: Kind) -> Result:
+        made.append((candidate, kind))
+        return planted(candidate, kind)
+
+    return each(count)
 
 
 def test_the_planted_optimum_is_found_with_a_fraction_of_the_grid() -> None:
-    made: list[tuple] = []
-    found = search(SPACE, 60, counted(planted, made))
+    made: list[tuple[Candidate, Kind]] = []
+    found = search(SPACE, 60, counted(made))
     assert found.candidate == BEST
-    assert found.predicted == pytest.approx(1000, rel=MOVED)
+    assert found.times == pytest.approx(1000 / planted(SPACE.start).value, rel=MOVED)
     assert len(made) == len(set(made)) <= 60 < len(SPACE) / 10
 
 
 def test_a_small_budget_is_at_least_as_good_as_twenty_random_points() -> None:
-    found = search(SPACE, 32, planted)
+    found = search(SPACE, 32, each(planted))
     assert planted(found.candidate).value >= max(planted(point).value for point in SPACE.drawn(20))
 
 
-@pytest.mark.parametrize("budget", [3, 4, 7, 32])
+@pytest.mark.parametrize("budget", [3, 4, 5, 7, 32])
 def test_no_budget_is_overdrawn(budget: int) -> None:
-    made: list[tuple] = []
-    search(SPACE, budget, counted(planted, made))
+    made: list[tuple[Candidate, Kind]] = []
+    search(SPACE, budget, counted(made))
     assert 0 < len(made) <= budget
 
 
 def test_a_small_space_is_searched_to_its_end() -> None:
-    made: list[tuple] = []
+    made: list[tuple[Candidate, Kind]] = []
     space = Space(Candidate("fp32", 1, 1), ("fp32",), cores=1, max_batch_size=8)
-    search(space, 500, counted(planted, made))
-    assert {candidate for candidate, length, _ in made if length == "long"} == set(space)
+    search(space, 500, counted(made))
+    assert {candidate for candidate, kind in made if kind == "long"} == set(space)
+
+
+def test_a_machine_that_slows_down_meanwhile_does_not_change_the_prediction() -> None:
+    def slowed(kind: Kind, candidates: Sequence[Candidate]) -> list[Result]:
+        speed = 0.5 if kind == "final" else 1.0
+        return [replace(planted(one, kind), value=speed * planted(one, kind).value) for one in candidates]
+
+    assert search(SPACE, 32, slowed) == search(SPACE, 32, each(planted))
+
+
+def test_where_the_recipe_s_configuration_may_not_be_served_nothing_is_predicted() -> None:
+    def measure(candidate: Candidate, kind: Kind) -> Result:
+        return Result.unfit("out of memory") if candidate == SPACE.start else planted(candidate, kind)
+
+    found = search(SPACE, 60, each(measure))
+    assert (found.candidate, found.times) == (BEST, None)
 
 
 def test_the_grid_holds_the_coarse_points_and_every_neighbour_of_its_points() -> None:
@@ -103,27 +124,26 @@ def test_a_search_that_was_cut_short_at_any_trial_goes_on_as_if_it_had_not_been(
         with pytest.raises(Interrupted):
             search(SPACE, budget, _asking(Study.opened(path, QUESTION, untold), cut))
         with path.open("ab") as file:
-            file.write(b'{"candidate": {"vari\xc3')  # and killed while it wrote a line
-        made: list[tuple] = []
+            file.write(b'{"kind": "short", "candi\xc3')  # and killed while it wrote a line
+        made: list[Kind] = []
         again = search(SPACE, budget, _asking(Study.opened(path, QUESTION, untold), made=made))
         assert (again, len(made)) == (found, trials - cut)
         assert path.read_bytes() == whole.path.read_bytes()
 
 
-def _asking(study: Study, cut: int | None = None, made: list[tuple] | None = None) -> Callable[..., Result]:
+def _asking(
+    study: Study, cut: int | None = None, made: list[Kind] | None = None
+) -> Callable[[Kind, Sequence[Candidate]], Sequence[Result]]:
     count = iter(range(10_000))
 
-    def ask(candidate: Candidate, length: Length, turn: int) -> Result:
-        def make(candidate: Candidate, length: Length) -> Result:
-            if next(count) == cut:
-                raise Interrupted
-            if made is not None:
-                made.append((candidate, length, turn))
-            return planted(candidate, length, turn)
+    def make(kind: Kind, candidates: Sequence[Candidate]) -> list[Result]:
+        if next(count) == cut:
+            raise Interrupted
+        if made is not None:
+            made.append(kind)
+        return each(planted)(kind, candidates)
 
-        return study.measured(candidate, length, turn, make)
-
-    return ask
+    return lambda kind, candidates: study.measured(kind, candidates, make)
 
 
 def test_a_finished_study_with_more_trials_makes_only_the_new_ones(tmp_path: Path) -> None:
@@ -152,65 +172,73 @@ def test_a_study_that_was_edited_is_refused_in_one_line(content: str, tmp_path: 
 
 @pytest.mark.parametrize("reason", ["12 wrong answers", "800 MB of memory, allowed 700"])
 def test_what_may_not_be_chosen_never_is_however_fast_it_is(reason: str) -> None:
-    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
-        result = planted(candidate, length, turn)
+    def measure(candidate: Candidate, kind: Kind) -> Result:
+        result = planted(candidate, kind)
         return replace(result, value=9 * result.value, reason=reason) if candidate.variant == "int8" else result
 
-    assert search(SPACE, 32, measure).candidate.variant == "fp32"
+    assert search(SPACE, 32, each(measure)).candidate.variant == "fp32"
 
 
-def test_a_fault_that_shows_only_the_second_time_counts() -> None:
-    first = search(SPACE, 32, planted).candidate
+def test_a_fault_that_shows_only_side_by_side_counts() -> None:
+    first = search(SPACE, 32, each(planted)).candidate
 
-    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
-        is_faulty = (candidate, turn) == (first, 1)
-        return replace(planted(candidate, length, turn), reason="1 wrong answer" if is_faulty else "")
+    def measure(candidate: Candidate, kind: Kind) -> Result:
+        is_faulty = (candidate, kind) == (first, "final")
+        return replace(planted(candidate, kind), reason="1 wrong answer" if is_faulty else "")
 
-    assert search(SPACE, 32, measure).candidate != first
+    assert search(SPACE, 32, each(measure)).candidate != first
 
 
 def test_a_fault_that_shows_only_in_a_short_trial_counts() -> None:
     space = Space(Candidate("fp32", 1, 1), ("fp32",), cores=1, max_batch_size=8)
 
-    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
+    def measure(candidate: Candidate, kind: Kind) -> Result:
         is_start = candidate == space.start
-        reason = "1 wrong answer" if is_start and length == "short" else ""
+        reason = "1 wrong answer" if is_start and kind == "short" else ""
         return Result(2.0 if is_start else 1.0, 1.0, 40.0, 100.0, reason)
 
-    assert search(space, 500, measure).candidate != space.start
+    assert search(space, 500, each(measure)).candidate != space.start
 
 
 def test_a_memory_bound_that_no_coarse_point_keeps_leads_to_one_that_does() -> None:
-    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
-        result = planted(candidate, length, turn)
+    def measure(candidate: Candidate, kind: Kind) -> Result:
+        result = planted(candidate, kind)
         return replace(
             result, reason="too much memory" if result.memory_mb > 150 else "", missed=result.memory_mb / 150
         )
 
-    assert all(measure(point, "short", 0).reason for point in SPACE.coarse())
-    assert search(SPACE, 60, measure).candidate == replace(BEST, instances=1)
+    assert all(measure(point, "short").reason for point in SPACE.coarse())
+    assert search(SPACE, 60, each(measure)).candidate == replace(BEST, instances=1)
 
 
 def test_a_rate_that_no_coarse_point_keeps_up_with_leads_to_one_that_does() -> None:
-    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
-        result = planted(candidate, length, turn)  # the better, the more memory
+    def measure(candidate: Candidate, kind: Kind) -> Result:
+        result = planted(candidate, kind)  # the better, the more memory
         return replace(result, reason="too late" if result.value < 800 else "", missed=800 / result.value)
 
-    assert all(measure(point, "short", 0).reason for point in SPACE.coarse())
-    assert search(SPACE, 60, measure).candidate == BEST
+    assert all(measure(point, "short").reason for point in SPACE.coarse())
+    assert search(SPACE, 60, each(measure)).candidate == BEST
 
 
 def test_where_nothing_may_be_chosen_the_nearest_is_named() -> None:
-    def measure(candidate: Candidate, length: Length, turn: int) -> Result:
-        return replace(planted(candidate, length, turn), reason="100 MB of memory, allowed 1", missed=100.0)
+    def measure(candidate: Candidate, kind: Kind) -> Result:
+        return replace(planted(candidate, kind), reason="100 MB of memory, allowed 1", missed=100.0)
 
     with pytest.raises(CheckFailed, match=r"nothing that was tried may be served; the nearest, .*: 100 MB"):
-        search(SPACE, 10, measure)
+        search(SPACE, 10, each(measure))
 
 
 def test_a_result_is_written_as_json(tmp_path: Path) -> None:
     study = Study.opened(tmp_path / "study.jsonl", QUESTION, untold)
-    study.measured(BEST, "short", 0, lambda *_: Result(0.0, 0.0, None, None, "did not start"))
+    study.measured("final", [BEST, SPACE.start], lambda *_: [Result.unfit("did not start"), planted(SPACE.start)])
     record = json.loads((tmp_path / "study.jsonl").read_text().splitlines()[1])
-    assert (record["length"], record["result"]["memory_mb"]) == ("short", None)
-    assert list(Study.opened(tmp_path / "study.jsonl", QUESTION, untold).made) == [(BEST, "short", 0)]
+    assert (record["kind"], [one["memory_mb"] for one in record["results"]]) == ("final", [None, 400.0])
+    assert list(Study.opened(tmp_path / "study.jsonl", QUESTION, untold).made) == [("final", (BEST, SPACE.start))]
+
+
+def test_the_same_candidate_in_other_company_is_measured_again(tmp_path: Path) -> None:
+    study = Study.opened(tmp_path / "study.jsonl", QUESTION, untold)
+    study.measured("final", [BEST, SPACE.start], each(planted))
+    told = [study.measured("final", company, each(planted)) for company in ([SPACE.start], [BEST, SPACE.start])]
+    assert len(study.made) == 2
+    assert told[1][1] == told[0][0]

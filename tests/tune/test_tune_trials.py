@@ -19,9 +19,11 @@ from pipeline.repository.goldens import Goldens
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import running
 from pipeline.serve.running import Server
+from pipeline.tune import comparison
+from pipeline.tune.served import MODEL, Bounds, Question, Unfit, check, expected_labels
 from pipeline.tune.space import Candidate
 from pipeline.tune.stage import space_of, tune
-from pipeline.tune.trial import MODEL, Bounds, Trials, expected_labels
+from pipeline.tune.trial import loaded, make
 
 LENIENT = Bounds(p99_ms=30_000, rate=20)
 PLAIN = Candidate("fp32", 1, 1, arena=False)
@@ -33,9 +35,9 @@ def texts(text_data: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def trials(variant_run: RunDirectory, texts: list[bytes]) -> Trials:
+def question(variant_run: RunDirectory, texts: list[bytes]) -> Question:
     labels = expected_labels(variant_run, "fp32", texts)
-    return Trials(variant_run, texts, lambda _: labels, LENIENT, seconds=0.3)
+    return Question(variant_run, texts, lambda _: labels, LENIENT, seconds=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +53,30 @@ def server(version: Path) -> Iterator[Server]:
         yield server
 
 
-def test_a_trial_that_keeps_its_bounds_says_what_it_measured(trials: Trials, server: Server, version: Path) -> None:
-    result = trials.judged(server, Goldens.load(version), PLAIN, "short")
+def test_a_trial_that_keeps_its_bounds_says_what_it_measured(question: Question, server: Server) -> None:
+    result = loaded(question, server, PLAIN, "short")
     assert result.reason == ""
     assert result.rate == 20
     assert result.value == pytest.approx(1000 / result.p99_ms)
     assert 20 < result.memory_mb < 10_000
 
 
-def test_a_wrong_answer_under_load_disqualifies(trials: Trials, server: Server, version: Path) -> None:
-    other = {"praise": "blame", "blame": "praise"}
-    altered = replace(trials, expected=lambda variant: [other[label] for label in trials.expected(variant)])
-    result = altered.judged(server, Goldens.load(version), PLAIN, "short")
+def test_a_wrong_answer_under_load_disqualifies(question: Question, server: Server) -> None:
+    result = loaded(mistaken(question), server, PLAIN, "short")
     assert re.search(r"answers wrong \(text \d+: got", result.reason)
 
 
-def test_an_answer_that_is_not_the_verified_one_disqualifies(trials: Trials, server: Server, version: Path) -> None:
+def mistaken(question: Question) -> Question:
+    """Expect the other label of each text."""
+    other = {"praise": "blame", "blame": "praise"}
+    return replace(question, expected=lambda variant: [other[label] for label in question.expected(variant)])
+
+
+def test_an_answer_that_is_not_the_verified_one_disqualifies(server: Server, version: Path) -> None:
     goldens = Goldens.load(version)
     last = replace(goldens.rows[-1], probabilities=tuple(p + 1e-4 for p in goldens.rows[-1].probabilities))
-    result = trials.judged(server, replace(goldens, rows=(*goldens.rows[:-1], last)), PLAIN, "short")
-    assert f"does not answer as it was verified: golden row {len(goldens.rows) - 1}" in result.reason
+    with pytest.raises(Unfit, match=f"does not answer as it was verified: golden row {len(goldens.rows) - 1}"):
+        check(server, replace(goldens, rows=(*goldens.rows[:-1], last)))
 
 
 @pytest.mark.parametrize(
@@ -80,11 +86,42 @@ def test_an_answer_that_is_not_the_verified_one_disqualifies(trials: Trials, ser
         (replace(LENIENT, p99_ms=0.001), r"^p99 [\d.]+ ms, wanted at most 0.001 ms"),
     ],
 )
-def test_a_bound_that_is_not_kept_disqualifies(
-    bounds: Bounds, reason: str, trials: Trials, server: Server, version: Path
-) -> None:
-    result = replace(trials, bounds=bounds).judged(server, Goldens.load(version), PLAIN, "short")
+def test_a_bound_that_is_not_kept_disqualifies(bounds: Bounds, reason: str, question: Question, server: Server) -> None:
+    result = loaded(replace(question, bounds=bounds), server, PLAIN, "short")
     assert re.search(reason, result.reason)
+
+
+def test_side_by_side_each_gets_its_own_rate_and_a_wrong_one_spoils_no_other(
+    question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "ROUNDS", 8)
+    wrong = mistaken(question)
+    asked = replace(
+        question, expected=lambda one: (wrong if one == "int8" else question).expected(one), bounds=Bounds(2_000)
+    )
+    plain, other, unfit = make(asked, "final", [PLAIN, replace(PLAIN, instances=2), replace(PLAIN, variant="int8")])
+    for result in (plain, other):
+        assert (result.reason, result.value) == ("", result.rate)
+        assert result.rate > 20
+        assert 20 < result.memory_mb < 10_000
+    assert plain.rate != other.rate
+    assert "answers wrong" in unfit.reason
+
+
+def test_side_by_side_at_a_given_rate_the_median_round_decides(
+    question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "ROUNDS", 4)
+    (result,) = make(question, "confirm", [PLAIN])
+    assert (result.reason, result.rate, result.value) == ("", 20, 1000 / result.p99_ms)
+    (late,) = make(replace(question, bounds=Bounds(0.001, rate=20)), "confirm", [PLAIN])
+    assert re.search(r"^p99 [\d.]+ ms, wanted at most 0.001 ms", late.reason)
+
+
+def test_side_by_side_what_no_round_keeps_is_said(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "ROUNDS", 4)
+    (late,) = make(replace(question, bounds=Bounds(0.001)), "confirm", [PLAIN])
+    assert re.search(r"^p99 [\d.]+ ms, wanted at most 0.001 ms", late.reason)
 
 
 def test_a_run_is_tuned_and_published_as_it_was_tuned(
@@ -97,7 +134,7 @@ def test_a_run_is_tuned_and_published_as_it_was_tuned(
     record = json.loads((run / "tune.json").read_text())
     trials = (run / "tune.jsonl").read_text().splitlines()[1:]
     assert (record["searched"], len(trials)) == (3, len(record["trials"]))
-    assert [one["reason"] for one in record["found"]["confirmed"]] == ["", ""]
+    assert record["found"]["result"]["reason"] == ""
     assert "after 3 trials of" in result.stdout
     assert "Speed over memory" in (run / "tune.html").read_text()
     again = CliRunner().invoke(main, [str(word) for word in words])
