@@ -2,15 +2,15 @@
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 
 from pipeline.errors import PipelineError
 from pipeline.score.shard import Job, Scorer, Shard
+from pipeline.spawn import spawned
 
 
 def run(job: Job, shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
@@ -47,11 +47,9 @@ def run(job: Job, shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
 
 @contextlib.contextmanager
 def _worker(job: Job) -> "Iterator[Connection[Shard, Exception | None]]":
-    context = get_context("spawn")  # a copy of this process would share the locks of its threads
-    ours, its = context.Pipe()
-    process = context.Process(target=_serve, args=(its, job), daemon=True)
+    ours, its = Pipe()
     try:
-        process.start()
+        process = spawned(_serve, its, job)
     except OSError as error:  # of a container's limit, for one
         raise PipelineError(
             f"no more processes can be started: {error.strerror}. The same command goes on; use fewer --workers."
@@ -67,7 +65,6 @@ def _worker(job: Job) -> "Iterator[Connection[Shard, Exception | None]]":
 
 def _serve(connection: "Connection[Exception | None, Shard]", job: Job) -> None:
     """Score the shards that come, in a worker; it ends with its parent, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     if parent := parent_process():
         Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     scorer = None

@@ -113,16 +113,33 @@ def test_cut_short_at_any_rename_it_goes_on(
     assert contents(to) == contents(tmp_path / "undisturbed")
 
 
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3])
+def test_ctrl_c_is_one_line_at_any_moment(
+    verified_run: RunDirectory, inputs: Path, tmp_path: Path, seconds: float
+) -> None:
+    """A terminal sends it to the workers, too, which may be importing still."""
+    process = start(verified_run.path, inputs, "--to", tmp_path / "to", "--shard-rows", 1, "--workers", 2)
+    deadline = time.monotonic() + 120
+    while not workers(process):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors.strip()) == (1, "", "Aborted!")
+
+
 def test_a_killed_worker_is_one_line_and_nothing_is_lost(verified_run: RunDirectory, inputs: Path, tmp_path) -> None:
     to = tmp_path / "to"
     words = (verified_run.path, inputs, "--to", to, "--shard-rows", 5, "--workers", 1)
     process = start(*words)
     wait_for_shards(process, to, 3)
-    (worker,) = [
-        int(pid)
-        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    (worker,) = workers(process)
     os.kill(worker, signal.SIGKILL)
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (1, "")

@@ -1,18 +1,18 @@
 """The client's own process: spawned, so that it shares neither interpreter nor threads with what is measured."""
 
 import importlib.util
-import multiprocessing
-import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from multiprocessing.connection import Connection as Pipe
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection as PipeEnd
 from types import TracebackType
 from typing import Any, Self
 
 from pipeline.bench.serving.scenarios import Offline, Scenario, Server
 from pipeline.bench.serving.targets import Connection, Done, Labels, Target
 from pipeline.errors import PipelineError, ServerError, UsageError
+from pipeline.spawn import spawned
 
 PATIENCE_SECONDS = 120.0  # and one for each text, and ten times what a scenario takes
 _CEILING_TEXTS = 4096
@@ -99,10 +99,8 @@ class _Client:
 
     def __init__(self, target: Target) -> None:
         self._name = target.name
-        context = multiprocessing.get_context("spawn")
-        self._pipe, its_pipe = context.Pipe()
-        self._process = context.Process(target=work, args=(its_pipe,), name="pipeline-bench-client", daemon=True)
-        self._process.start()
+        self._pipe, its_pipe = Pipe()
+        self._process = spawned(work, its_pipe)
         its_pipe.close()
 
     def __enter__(self) -> Self:
@@ -159,9 +157,8 @@ class _Null(Connection):
         pass
 
 
-def work(pipe: Pipe) -> None:
+def work(pipe: PipeEnd) -> None:
     """Do what the other end of the pipe asks for, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to judge; it closes the pipe
     with pipe, ExitStack() as stack:
         worker = _Worker(stack)
         while True:
