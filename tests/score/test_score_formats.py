@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,25 @@ def test_a_parquet_file_keeps_its_rows_columns_types_and_metadata(
     assert scored.column_names == [*table.column_names, "label", "probability", "probabilities", "valid"]
     assert_answers(scored.to_pylist(), verified_run, [text or b"" for text in texts])
     assert (record.counts.rows, record.counts.not_valid) == (len(texts), len(NOT_TEXT))
+
+
+@pytest.mark.parametrize("codec", ["NONE", "SNAPPY", "ZSTD", "GZIP", "LZ4", "BROTLI"])
+def test_a_parquet_file_keeps_its_compression(
+    verified_run: RunDirectory, tmp_path: Path, here: None, codec: str
+) -> None:
+    pq.write_table(pa.table({"text": opinions(5)}), tmp_path / "x.parquet", compression=codec)
+    score(verified_run.path, [tmp_path / "x.parquet"], tmp_path / "to")
+    before, after = (pq.read_metadata(path / "x.parquet").row_group(0) for path in (tmp_path, tmp_path / "to"))
+    assert {after.column(n).compression for n in range(after.num_columns)} == {before.column(0).compression}
+
+
+def test_times_of_96_bits_stay_the_times_that_they_are(verified_run: RunDirectory, tmp_path: Path, here: None) -> None:
+    times = [datetime(1500, 1, 2, 3, 4, 5, 6), datetime(2026, 12, 1), datetime(9999, 12, 31, 23, 59, 59, 999999), None]
+    table = pa.table({"text": opinions(4), "at": pa.array(times, pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "x.parquet", use_deprecated_int96_timestamps=True)
+    assert pq.ParquetFile(tmp_path / "x.parquet").schema.column(1).physical_type == "INT96"
+    score(verified_run.path, [tmp_path / "x.parquet"], tmp_path / "to")
+    assert pq.read_table(tmp_path / "to" / "x.parquet").column("at").to_pylist() == times
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
-"""Parquet: every column stays as it is, with the schema's own metadata, and the answers become four more."""
+"""Parquet: every column stays as it is, with the schema's own metadata and compression; the answers become four more.
+
+Times in the old form of 96 bits, which Spark writes, become microseconds, as Spark means them: in nanoseconds those
+after 2262 would silently be others.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,8 +89,9 @@ class Parquet(Format):
     def join(self, file: IO[bytes], parts: Sequence[Path], path: Path) -> None:
         """Write the rows of the parts, in row groups of a good size."""
         batches: list[pa.RecordBatch] = []
-        schema = self._schema(_open(file).schema_arrow)
-        with path.open("wb") as sink, pq.ParquetWriter(sink, schema) as whole:
+        table = _open(file)
+        schema = self._schema(table.schema_arrow)
+        with path.open("wb") as sink, pq.ParquetWriter(sink, schema, compression=_compression(table)) as whole:
             for part in parts:
                 with part.open("rb") as content:
                     for batch in _open(content).iter_batches(BATCH_ROWS):
@@ -143,7 +148,16 @@ def _range(start: int, stop: int) -> Range:
 
 def _open(file: IO[bytes]) -> pq.ParquetFile:
     with _damage():
-        return pq.ParquetFile(file, buffer_size=2**20)  # a column of a row group is read in pieces
+        # A column of a row group is read in pieces.
+        return pq.ParquetFile(file, buffer_size=2**20, coerce_int96_timestamp_unit="us")
+
+
+def _compression(table: pq.ParquetFile) -> str:
+    """Return that of the file's first column, as pyarrow's writer names it."""
+    if not table.num_row_groups:
+        return "SNAPPY"
+    name = str(table.metadata.row_group(0).column(0).compression)
+    return {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}.get(name, name)
 
 
 def _batches(table: pq.ParquetFile, part: Range) -> Iterator[pa.RecordBatch]:
