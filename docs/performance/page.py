@@ -104,10 +104,10 @@ class Comparison:
             Claim(f"rate: {ours} beside the best other, {best}", self.beside(ours, best, "Server"), 1.5),
             *(
                 Claim(
-                    f"one caller, p90: {_ours(one)} less ONNX Runtime in process",
+                    f"one caller, p90: {name(one)} less ONNX Runtime in process",
                     _joined(
                         lambda a, b: a - b,
-                        self.values(_ours(one), "SingleStream"),
+                        self.values(name(one), "SingleStream"),
                         self.values(_in_process(one), "SingleStream"),
                     ),
                     1.0,
@@ -115,6 +115,7 @@ class Comparison:
                     unit="ms",
                 )
                 for one in variants
+                for name in (_ours, _over_http)
             ),
             *(
                 Claim(
@@ -251,6 +252,10 @@ def _agreement(one: Comparison, name: str) -> str:
 
 def _ours(variant: str) -> str:
     return f"pipeline serve, {variant}"
+
+
+def _over_http(variant: str) -> str:
+    return f"pipeline serve over HTTP, {variant}"
 
 
 def _in_process(variant: str) -> str:

@@ -51,6 +51,7 @@ SETUPS = tuple(dict.fromkeys((Setup(CORES, 1), Setup(1, CORES))))
 ALL = ("SingleStream", "MultiStream", "Server", "Offline")
 FASTAPI, CLIENT = "FastAPI + PyTorch", "HTTP client"
 ALONE = ("SingleStream", "MultiStream", "Offline")
+LONE = ("SingleStream",)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Contestant:
 
 def contestants(case: Case) -> list[Contestant]:
     """Return everybody."""
-    torch = ("torch", "onnxruntime-gpu")
+    torch, triton = ("torch", "onnxruntime-gpu"), ("nvidia-pytriton", "onnxruntime-gpu")
     bento = ("-m", "bentoml", "serve", "with_bentoml:Classifier", "--host", "127.0.0.1", "--port", "{port}")
     uvicorn = ("-m", "uvicorn", "with_fastapi:app", "--port", "{port}", "--workers", "{workers}")
     fastapi = (*uvicorn, "--log-level", "warning", "--no-access-log")
@@ -84,7 +85,8 @@ def contestants(case: Case) -> list[Contestant]:
     litserve = ("with_litserve.py", "{port}", "{workers}")
     variants = list(dict.fromkeys([case.variant, "fp32"]))
     return [
-        *(Contestant(ours(one), partial(_embedded, one), ("nvidia-pytriton", "onnxruntime-gpu")) for one in variants),
+        *(Contestant(ours(one), partial(_embedded, one, "grpc"), triton) for one in variants),
+        *(Contestant(over_http(one), partial(_embedded, one, "http"), triton, LONE) for one in variants),
         Contestant(FASTAPI, partial(_served, FASTAPI, fastapi), ("fastapi", "uvicorn", *torch), setups=SETUPS),
         Contestant("LitServe", partial(_served, "LitServe", litserve), ("litserve", *torch), setups=SETUPS),
         Contestant("BentoML", partial(_served, "BentoML", bento), ("bentoml", *torch), setups=SETUPS),
@@ -101,16 +103,24 @@ def ours(variant: str) -> str:
     return f"pipeline serve, {variant}"
 
 
+def over_http(variant: str) -> str:
+    """Return the name of ours where it is asked as the other servers are."""
+    return f"pipeline serve over HTTP, {variant}"
+
+
 def in_process(variant: str) -> str:
     """Return the name of ONNX Runtime in process."""
     return f"ONNX Runtime in process, {variant}"
 
 
 @contextmanager
-def _embedded(variant: str, case: Case, _: Setup | None) -> Iterator[Target]:
+def _embedded(variant: str, protocol: str, case: Case, _: Setup | None) -> Iterator[Target]:
     model = f"{case.name}-{variant}"
     with running(case.folder / "repository", models=(model,)) as server:
-        yield TritonTarget(server.grpc_url, model, name=ours(variant))
+        if protocol == "http":
+            yield TritonTarget(server.http_url, model, "http", name=over_http(variant))
+        else:
+            yield TritonTarget(server.grpc_url, model, name=ours(variant))
 
 
 def _onnx(variant: str, case: Case, _: Setup | None) -> AbstractContextManager[Target]:
