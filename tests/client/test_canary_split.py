@@ -180,9 +180,8 @@ def test_the_tail_is_the_sum_of_the_binomial_s_terms(trials, rate, data):
     terms = (math.comb(trials, count) * rate**count * (1 - rate) ** (trials - count) for count in range(trials + 1))
     exact = sum(list(terms)[events:])
     if events > trials * rate:
-        assert upper_tail(events, trials, rate) == pytest.approx(
-            exact, rel=1e-6, abs=1e-280
-        )  # below, a power has lost digits
+        smallest = 1e-280  # below, a power of the exact sum has lost digits
+        assert upper_tail(events, trials, rate) == pytest.approx(exact, rel=1e-6, abs=smallest)
     else:
         assert upper_tail(events, trials, rate) == 1
 

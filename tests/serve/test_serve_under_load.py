@@ -148,9 +148,8 @@ def test_a_soak_of_mixed_requests_leaves_memory_and_descriptors_as_they_were(rep
         record_property("memory and its growth in MB", (round(memory / 1e6), round(growth / 1e6, 1)))
         record_property("descriptors before and after", (files, open_files(*family)))
         assert json.loads(ready_file.read_text()) == ready, "it was restarted"
-        eventually(
-            lambda: all(count <= files[pid] for pid, count in open_files(*family).items())
-        )  # a hung-up one lingers
+        # A connection that was hung up lingers for a moment.
+        eventually(lambda: all(count <= files[pid] for pid, count in open_files(*family).items()))
         assert growth <= LEAK_BYTES * (SOAK - WARM_UP)
     each = (SOAK - WARM_UP) // len(MIXED)
     for (_, wanted), warm, became in zip(MIXED, first, then, strict=True):
