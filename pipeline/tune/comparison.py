@@ -12,14 +12,14 @@ from pipeline.bench.serving.client import Clients
 from pipeline.bench.serving.measure import measured
 from pipeline.errors import ServerError
 from pipeline.tune.search import Result
-from pipeline.tune.served import Question, Unfit, served, target_of
+from pipeline.tune.served import Task, Unfit, served, target_of
 from pipeline.tune.space import Candidate
 from pipeline.tune.staircase import Staircase, settled
 
 ROUNDS = 32
 
 
-def compared(question: Question, candidates: Sequence[Candidate]) -> list[Result]:
+def compared(task: Task, candidates: Sequence[Candidate]) -> list[Result]:
     """Measure candidates side by side.
 
     Without a rate in the bounds, each one's rate goes up and down with its own rounds (`Staircase`), and its value is
@@ -29,7 +29,7 @@ def compared(question: Question, candidates: Sequence[Candidate]) -> list[Result
         PipelineError: the run cannot be published, or there is no Triton.
     """
     with ExitStack() as stack:
-        contenders = [stack.enter_context(_Contender(question, candidate)) for candidate in candidates]
+        contenders = [stack.enter_context(_Contender(task, candidate)) for candidate in candidates]
         for number in range(ROUNDS):
             for contender in contenders if number % 2 == 0 else reversed(contenders):
                 contender.ask(number)
@@ -39,20 +39,20 @@ def compared(question: Question, candidates: Sequence[Candidate]) -> list[Result
 class _Contender:
     """One candidate, its server and its rounds; what goes wrong with it ends its own rounds and no other's."""
 
-    def __init__(self, question: Question, candidate: Candidate) -> None:
-        self._question, self._candidate = question, candidate
+    def __init__(self, task: Task, candidate: Candidate) -> None:
+        self._task, self._candidate = task, candidate
         self._rounds: list[Measurement] = []
         self._unfit = ""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        question = self._question
+        task = self._task
         with ExitStack() as stack:
             stack.callback(self._stack.close)
             with self._guarded():
-                self._server = self._stack.enter_context(served(question.run, self._candidate))
-                target, expected = target_of(self._server), question.expected(self._candidate.variant)
-                self._clients = self._stack.enter_context(Clients(target, question.texts, expected))
+                self._server = self._stack.enter_context(served(task.run, self._candidate))
+                target, expected = target_of(self._server), task.expected(self._candidate.variant)
+                self._clients = self._stack.enter_context(Clients(target, task.texts, expected))
                 self._staircase = Staircase(self._clients.texts_per_second(self._scenario(1)))
             stack.pop_all()
         return self
@@ -66,7 +66,7 @@ class _Contender:
         if self._unfit:
             return
         with self._guarded():
-            found = measured(self._clients, self._scenario(self._question.bounds.rate or self._staircase.level), number)
+            found = measured(self._clients, self._scenario(self._task.bounds.rate or self._staircase.level), number)
             if found.wrong:
                 raise Unfit(found.faults[0])
             self._rounds.append(found)
@@ -76,22 +76,14 @@ class _Contender:
         """Return what the rounds came to."""
         if self._unfit:
             return Result.unfit(self._unfit)
-        question, memory_mb = self._question, self._server.memory_bytes() / 1e6
         rounds = sorted(settled(self._rounds), key=lambda one: (not one.is_valid, one.latency_ms["p99"]))
         middle = rounds[(len(rounds) - 1) // 2]
-        p99_ms, rate = middle.latency_ms["p99"], question.bounds.rate
+        rate = self._task.bounds.rate
         decisive = rounds[0] if rate is None else middle
-        return Result(
-            value=self._staircase.value if rate is None else 1000 / p99_ms,
-            rate=self._staircase.value if rate is None else rate,
-            p99_ms=p99_ms,
-            memory_mb=memory_mb,
-            reason=question.reason(self._server, memory_mb, decisive.faults),
-            missed=question.bounds.missed(decisive.latency_ms["p99"], memory_mb),
-        )
+        return self._task.result(self._server, rate or self._staircase.value, middle.latency_ms["p99"], decisive)
 
     def _scenario(self, rate: float) -> Server:
-        return Server(rate, self._question.bounds.p99_ms, self._question.seconds)
+        return Server(rate, self._task.bounds.p99_ms, self._task.seconds)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipeline.bench.serving import OnnxTarget, TritonTarget, answers
+from pipeline.bench.serving import Measurement, OnnxTarget, TritonTarget, answers
 from pipeline.client import Client
 from pipeline.errors import PipelineError, ServerError
 from pipeline.gate import PRECISIONS
@@ -20,6 +20,7 @@ from pipeline.repository.goldens import Goldens
 from pipeline.run_directory import RunDirectory
 from pipeline.serve import running
 from pipeline.serve.running import Server as Triton
+from pipeline.tune.search import Result
 from pipeline.tune.space import Candidate
 
 MODEL = "tuned"
@@ -48,13 +49,9 @@ class Bounds:
     max_memory_mb: float | None = None
     rate: float | None = None
 
-    def missed(self, p99_ms: float, memory_mb: float) -> float:
-        """Return how many times the bound it came to, of the bound that it is farthest from."""
-        return max(p99_ms / self.p99_ms, memory_mb / (self.max_memory_mb or math.inf))
-
 
 @dataclass(frozen=True)
-class Question:
+class Task:
     """What is asked of every candidate.
 
     Attributes:
@@ -71,7 +68,21 @@ class Question:
     bounds: Bounds
     seconds: float
 
-    def reason(self, server: Triton, memory_mb: float, faults: Sequence[str]) -> str:
+    def result(self, server: Triton, rate: float, p99_ms: float, decisive: Measurement) -> Result:
+        """Return what a load came to.
+
+        Args:
+            server: that was under it.
+            rate: texts a second.
+            p99_ms: at that rate.
+            decisive: the measurement that says whether the latency bound was kept.
+        """
+        bounds, memory_mb = self.bounds, server.memory_bytes() / 1e6
+        value = rate if bounds.rate is None else 1000 / p99_ms
+        missed = max(decisive.latency_ms["p99"] / bounds.p99_ms, memory_mb / (bounds.max_memory_mb or math.inf))
+        return Result(value, rate, p99_ms, memory_mb, self._reason(server, memory_mb, decisive.faults), missed)
+
+    def _reason(self, server: Triton, memory_mb: float, faults: Sequence[str]) -> str:
         """Say why a candidate that was under load may not be chosen; empty where it may."""
         if len(server.events) > 1:
             return "the server was lost under load"

@@ -20,7 +20,7 @@ from pipeline.triton import find_triton
 from pipeline.tune.page import page_of
 from pipeline.tune.record import Contender, Tuned
 from pipeline.tune.search import Kind, Measure, Result, search
-from pipeline.tune.served import Bounds, Question, expected_labels
+from pipeline.tune.served import Bounds, Task, expected_labels
 from pipeline.tune.space import Candidate, Space
 from pipeline.tune.study import Study, Trial
 from pipeline.tune.trial import make
@@ -63,13 +63,13 @@ def tune(
     find_triton()
     space = space_of(run)
     expected = cache(lambda variant: expected_labels(run, variant, texts))  # a finished study asks for none
-    asked = _asked(run, space, texts, bounds, seconds)
-    question = Question(run, texts, expected, bounds, seconds)
+    question = _question(run, space, texts, bounds, seconds)
+    task = Task(run, texts, expected, bounds, seconds)
     with _alone(run):
-        study = Study.opened(run / STUDY, asked, told)
+        study = Study.opened(run / STUDY, question, told)
 
         def measure(kind: Kind, candidates: Sequence[Candidate]) -> Sequence[Result]:
-            return study.measured(kind, candidates, partial(make, question))
+            return study.measured(kind, candidates, partial(make, task))
 
         try:
             found = search(space, trials, measure)
@@ -82,7 +82,7 @@ def tune(
         last = list(dict.fromkeys([found.candidate, space.start, *random]))
         confirmed = dict(zip(last, measure("confirm", last), strict=True))
         tuned = Tuned(
-            asked,
+            question,
             len(space),
             searched,
             predicted=found.times,
@@ -122,7 +122,7 @@ def space_of(run: RunDirectory) -> Space:
     return Space(start, (FULL_PRECISION, *variants), len(os.sched_getaffinity(0)), keys.max_batch_size)
 
 
-def _asked(
+def _question(
     run: RunDirectory, space: Space, texts: Sequence[bytes], bounds: Bounds, seconds: float
 ) -> dict[str, object]:
     """Return what would make the trials others if it were another."""

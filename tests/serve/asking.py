@@ -114,6 +114,17 @@ def open_files(*pids: int) -> dict[int, int]:
     return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids}
 
 
+def settled_files(*pids: int) -> dict[int, int]:
+    """The same once nothing has changed for a second: a connection that was hung up lingers for a moment."""
+    files = open_files(*pids)
+    for _ in range(30):
+        time.sleep(1)
+        before, files = files, open_files(*pids)
+        if files == before:
+            break
+    return files
+
+
 def shared_memory(pid: int | None = None) -> set[str]:
     """Our servers' regions in /dev/shm: of this process, or of the given supervisor."""
     return {path.name for path in SHARED_MEMORY.glob(f"pipeline-{pid or os.getpid()}-*")}

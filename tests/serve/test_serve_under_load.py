@@ -17,8 +17,8 @@ from tests.serve.asking import (
     held_bytes,
     is_alive,
     last,
-    open_files,
     serving,
+    settled_files,
     shared_memory,
     stubs_of,
 )
@@ -142,14 +142,14 @@ def test_a_soak_of_mixed_requests_leaves_memory_and_descriptors_as_they_were(rep
     with serving(repository, "--model", "words", "--model", "frames") as (process, ready, ready_file):
         family = (process.pid, ready["pid"], *stubs_of(ready["pid"]))
         first = ask_in_turn(ready["grpc"], messages, WARM_UP, AT_ONCE)
-        memory, files = held_bytes(process.pid, ready["pid"]), open_files(*family)
+        memory, files = held_bytes(process.pid, ready["pid"]), settled_files(*family)
         then = ask_in_turn(ready["grpc"], messages, SOAK - WARM_UP, AT_ONCE)
         growth = held_bytes(process.pid, ready["pid"]) - memory
         record_property("memory and its growth in MB", (round(memory / 1e6), round(growth / 1e6, 1)))
-        record_property("descriptors before and after", (files, open_files(*family)))
+        later = settled_files(*family)
+        record_property("descriptors before and after", (files, later))
         assert json.loads(ready_file.read_text()) == ready, "it was restarted"
-        # A connection that was hung up lingers for a moment.
-        eventually(lambda: all(count <= files[pid] for pid, count in open_files(*family).items()))
+        assert later == files
         assert growth <= LEAK_BYTES * (SOAK - WARM_UP)
     each = (SOAK - WARM_UP) // len(MIXED)
     for (_, wanted), warm, became in zip(MIXED, first, then, strict=True):

@@ -20,7 +20,7 @@ from pipeline.run_directory import RunDirectory
 from pipeline.serve import running
 from pipeline.serve.running import Server
 from pipeline.tune import comparison
-from pipeline.tune.served import MODEL, Bounds, Question, Unfit, check, expected_labels
+from pipeline.tune.served import MODEL, Bounds, Task, Unfit, check, expected_labels
 from pipeline.tune.space import Candidate
 from pipeline.tune.stage import space_of, tune
 from pipeline.tune.trial import loaded, make
@@ -35,9 +35,9 @@ def texts(text_data: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def question(variant_run: RunDirectory, texts: list[bytes]) -> Question:
+def task(variant_run: RunDirectory, texts: list[bytes]) -> Task:
     labels = expected_labels(variant_run, "fp32", texts)
-    return Question(variant_run, texts, lambda _: labels, LENIENT, seconds=0.3)
+    return Task(variant_run, texts, lambda _: labels, LENIENT, seconds=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +53,23 @@ def server(version: Path) -> Iterator[Server]:
         yield server
 
 
-def test_a_trial_that_keeps_its_bounds_says_what_it_measured(question: Question, server: Server) -> None:
-    result = loaded(question, server, PLAIN, "short")
+def test_a_trial_that_keeps_its_bounds_says_what_it_measured(task: Task, server: Server) -> None:
+    result = loaded(task, server, PLAIN, "short")
     assert result.reason == ""
     assert result.rate == 20
     assert result.value == pytest.approx(1000 / result.p99_ms)
     assert 20 < result.memory_mb < 10_000
 
 
-def test_a_wrong_answer_under_load_disqualifies(question: Question, server: Server) -> None:
-    result = loaded(mistaken(question), server, PLAIN, "short")
+def test_a_wrong_answer_under_load_disqualifies(task: Task, server: Server) -> None:
+    result = loaded(mistaken(task), server, PLAIN, "short")
     assert re.search(r"answers wrong \(text \d+: got", result.reason)
 
 
-def mistaken(question: Question) -> Question:
+def mistaken(task: Task) -> Task:
     """Expect the other label of each text."""
     other = {"praise": "blame", "blame": "praise"}
-    return replace(question, expected=lambda variant: [other[label] for label in question.expected(variant)])
+    return replace(task, expected=lambda variant: [other[label] for label in task.expected(variant)])
 
 
 def test_an_answer_that_is_not_the_verified_one_disqualifies(server: Server, version: Path) -> None:
@@ -86,19 +86,17 @@ def test_an_answer_that_is_not_the_verified_one_disqualifies(server: Server, ver
         (replace(LENIENT, p99_ms=0.001), r"^p99 [\d.]+ ms, wanted at most 0.001 ms"),
     ],
 )
-def test_a_bound_that_is_not_kept_disqualifies(bounds: Bounds, reason: str, question: Question, server: Server) -> None:
-    result = loaded(replace(question, bounds=bounds), server, PLAIN, "short")
+def test_a_bound_that_is_not_kept_disqualifies(bounds: Bounds, reason: str, task: Task, server: Server) -> None:
+    result = loaded(replace(task, bounds=bounds), server, PLAIN, "short")
     assert re.search(reason, result.reason)
 
 
 def test_side_by_side_each_gets_its_own_rate_and_a_wrong_one_spoils_no_other(
-    question: Question, monkeypatch: pytest.MonkeyPatch
+    task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "ROUNDS", 8)
-    wrong = mistaken(question)
-    asked = replace(
-        question, expected=lambda one: (wrong if one == "int8" else question).expected(one), bounds=Bounds(2_000)
-    )
+    wrong = mistaken(task)
+    asked = replace(task, expected=lambda one: (wrong if one == "int8" else task).expected(one), bounds=Bounds(2_000))
     plain, other, unfit = make(asked, "final", [PLAIN, replace(PLAIN, instances=2), replace(PLAIN, variant="int8")])
     for result in (plain, other):
         assert (result.reason, result.value) == ("", result.rate)
@@ -108,19 +106,17 @@ def test_side_by_side_each_gets_its_own_rate_and_a_wrong_one_spoils_no_other(
     assert "answers wrong" in unfit.reason
 
 
-def test_side_by_side_at_a_given_rate_the_median_round_decides(
-    question: Question, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_side_by_side_at_a_given_rate_the_median_round_decides(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "ROUNDS", 4)
-    (result,) = make(question, "confirm", [PLAIN])
+    (result,) = make(task, "confirm", [PLAIN])
     assert (result.reason, result.rate, result.value) == ("", 20, 1000 / result.p99_ms)
-    (late,) = make(replace(question, bounds=Bounds(0.001, rate=20)), "confirm", [PLAIN])
+    (late,) = make(replace(task, bounds=Bounds(0.001, rate=20)), "confirm", [PLAIN])
     assert re.search(r"^p99 [\d.]+ ms, wanted at most 0.001 ms", late.reason)
 
 
-def test_side_by_side_what_no_round_keeps_is_said(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_side_by_side_what_no_round_keeps_is_said(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "ROUNDS", 4)
-    (late,) = make(replace(question, bounds=Bounds(0.001)), "confirm", [PLAIN])
+    (late,) = make(replace(task, bounds=Bounds(0.001)), "confirm", [PLAIN])
     assert re.search(r"^p99 [\d.]+ ms, wanted at most 0.001 ms", late.reason)
 
 
